@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/metrics.h"
+#include "core/value.h"
+
+namespace zerolane {
+
+enum class ValueKind { kTensor, kSequence, kMap, kOptional, kSparse, kOpaque };
+
+// One input or output as the model declares it.
+struct TensorSpec {
+  std::string name;
+  ValueKind kind = ValueKind::kTensor;
+  DType dtype = DType::kNone;  // of the innermost tensor
+  bool has_shape = false;      // false: even the rank is unknown
+  std::vector<Dim> shape;
+  std::string type;  // "tensor(float32)", "sequence(map(int64, float32))"
+
+  // Every dimension fixed.
+  bool is_static() const;
+  std::string shape_text() const;  // "[N, 3, ?, 224]"
+};
+
+struct ModelInfo {
+  std::string producer;
+  std::string graph_name;
+  std::string domain;
+  std::string description;
+  int64_t version = 0;
+  std::vector<std::pair<std::string, std::string>> metadata;
+};
+
+// The mutable state of one execution. One thread at a time, except cancel(). Keeps its session
+// alive.
+//
+// Inputs and outputs are named by their index in Session::inputs() and Session::outputs(). There
+// are two ways to give memory: bind_* fixes it for all runs to come (the lender keeps it alive and
+// may change its contents between runs); set_* serves the next run only (the implementation may
+// copy small tensors instead of binding them). All checks against the specs are done by the
+// callers, through check_input and check_output below.
+class Context {
+ public:
+  virtual ~Context() = default;
+
+  virtual void bind_input(size_t index, const View& view) = 0;
+  virtual void bind_output(size_t index, const View& view) = 0;
+
+  virtual void set_input(size_t index, const View& view) = 0;
+  virtual void set_input(size_t index, const Value& value) = 0;  // strings, sequences, maps
+  // An optional input is left to its default.
+  virtual void clear_input(size_t index) = 0;
+  // The result is in `view` when run() returns.
+  virtual void set_output(size_t index, const View& view) = 0;
+  // The backend allocates; take_output() hands the result out after run().
+  virtual void request_output(size_t index) = 0;
+  // The output is not wanted.
+  virtual void drop_output(size_t index) = 0;
+
+  // Blocks. Throws kCancelled when cancel() came first, or while it ran; other failures as kBackend
+  // or what they are. After a throw the context can be used again.
+  virtual void run() = 0;
+  virtual Value take_output(size_t index) = 0;
+
+  // Ends a run in progress as soon as the backend allows (between two nodes). Any thread.
+  virtual void cancel() noexcept = 0;
+  // Forgets a cancel().
+  virtual void rearm() = 0;
+};
+
+// An immutable loaded model. Any thread.
+class Session : public std::enable_shared_from_this<Session> {
+ public:
+  virtual ~Session() = default;
+  virtual const std::string& name() const = 0;  // for messages and traces: the file's name
+  // The inputs a run needs, then (from required_inputs() on) those that have a default in the
+  // model.
+  virtual const std::vector<TensorSpec>& inputs() const = 0;
+  virtual size_t required_inputs() const = 0;
+  virtual const std::vector<TensorSpec>& outputs() const = 0;
+  virtual const ModelInfo& info() const = 0;
+  virtual std::unique_ptr<Context> make_context() = 0;
+  // Ends profiling and returns the file written, or "" when it was off.
+  virtual std::string end_profiling() = 0;
+
+  // Cleared when a run showed that the model declares its outputs wrongly: predict_outputs is not
+  // to be trusted then.
+  std::atomic<bool> predictable{true};
+  LatencyHistogram latency;  // of runs that were timed (one in sixteen of the very short ones)
+};
+
+// Throw kShapeMismatch / kInvalidArgument with names, found and expected, if the dtype, rank or a
+// fixed dimension of `dtype`/`shape` does not fit the spec. `role` is "input" or "output".
+void check_tensor(const TensorSpec& spec, DType dtype, const Shape& shape, const char* role,
+                  const std::string& model);
+
+// The output shapes that the input shapes imply: a dimension is fixed, or named like an input's
+// dimension. One entry an output; false where that does not determine it (or the output is no plain
+// tensor).
+struct PredictedShape {
+  bool known = false;
+  Shape shape;
+};
+std::vector<PredictedShape> predict_outputs(const Session& session,
+                                            const std::vector<const Shape*>& inputs);
+
+}  // namespace zerolane
