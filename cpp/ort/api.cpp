@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ort/api.h"
+
+#include <cstdlib>
+#include <mutex>
+
+#include "core/cpus.h"
+#include "core/dynlib.h"
+#include "core/fork.h"
+#include "core/log.h"
+
+namespace zerolane::ort {
+namespace {
+
+constexpr uint32_t kInterfaceVersion = 18;
+
+void log_from_library(void*, OrtLoggingLevel severity, const char* category, const char*,
+                      const char* location, const char* message) {
+  std::string where = location != nullptr && location[0] != '\0' ? location : category;
+  log(static_cast<LogLevel>(severity), "onnxruntime", where, message != nullptr ? message : "");
+}
+
+Error refused(const std::string& path, const std::string& found, const std::string& remedy) {
+  return make_error(Code::kUnavailable, "opening ONNX Runtime at '" + path + "'", found, remedy,
+                    path);
+}
+
+void fill(Api* api, const void* table, int minor) {
+  auto slots = static_cast<void* const*>(table);
+#define ZL_ORT(index, since, name, result, parameters) \
+  if (minor >= (since)) api->name = reinterpret_cast<result(*) parameters>(slots[index]);
+#include "onnxruntime/functions.inc"
+#undef ZL_ORT
+}
+
+std::mutex g_mutex;  // guards opening
+Runtime* g_runtime = nullptr;
+
+Runtime* open_new(const std::string& path, int threads, bool spin) {
+  DynLib library = DynLib::open(path);
+  using GetApiBase = const OrtApiBase* (*)();
+  auto get_base = reinterpret_cast<GetApiBase>(library.find("OrtGetApiBase"));
+  if (get_base == nullptr) {
+    throw refused(path, "the library has no symbol OrtGetApiBase, so it is no ONNX Runtime",
+                  "give the path of libonnxruntime.so");
+  }
+  const OrtApiBase* base = get_base();
+  auto rt =
+      new Runtime;  // never freed: sessions, and vendor threads at exit, may outlive any owner
+  rt->path = library.path();
+  rt->version = base->GetVersionString();
+  int major = 0;
+  if (std::sscanf(rt->version.c_str(), "%d.%d", &major, &rt->minor) != 2 || major != 1 ||
+      rt->minor < kOldestMinor) {
+    std::string version = rt->version;
+    delete rt;
+    throw refused(path,
+                  "it is version " + version + ", expected 1." + std::to_string(kOldestMinor) +
+                      " or a later 1.x",
+                  "pip install -U onnxruntime");
+  }
+  rt->table = base->GetApi(kInterfaceVersion);
+  if (rt->table == nullptr) {
+    throw refused(
+        path, "version " + rt->version + " has no interface " + std::to_string(kInterfaceVersion),
+        "pip install -U onnxruntime");
+  }
+  rt->generation = fork_generation.load();
+  fill(&rt->api, rt->table, rt->minor);
+  const Api& api = rt->api;
+  const std::string doing = "starting ONNX Runtime " + rt->version;
+  rt->threads = threads > 0 ? threads : usable_cpus();
+  Handle<OrtThreadingOptions> pools(api.ReleaseThreadingOptions);
+  check(*rt, api.CreateThreadingOptions(pools.out()), doing, path);
+  check(*rt, api.SetGlobalIntraOpNumThreads(pools.get(), rt->threads), doing, path);
+  check(*rt, api.SetGlobalInterOpNumThreads(pools.get(), 1), doing, path);
+  check(*rt, api.SetGlobalSpinControl(pools.get(), spin ? 1 : 0), doing, path);
+  // Everything is let through here; each session sets its own level.
+  check(*rt,
+        api.CreateEnvWithCustomLoggerAndGlobalThreadPools(log_from_library, nullptr, /*warning*/ 2,
+                                                          "zerolane", pools.get(), &rt->env),
+        doing, path);
+  check(*rt, api.CreateCpuMemoryInfo(kOrtDeviceAllocator, kOrtMemTypeDefault, &rt->cpu), doing,
+        path);
+  check(*rt, api.GetAllocatorWithDefaultOptions(&rt->allocator), doing, path);
+  return rt;
+}
+
+}  // namespace
+
+Runtime* runtime() noexcept { return g_runtime; }
+
+Runtime& open_runtime(const std::string& path, int threads, bool spin) {
+  std::lock_guard lock(g_mutex);
+  if (g_runtime == nullptr) {
+    g_runtime = open_new(path, threads, spin);
+    return *g_runtime;
+  }
+  char* asked = ::realpath(path.c_str(), nullptr);
+  char* open = ::realpath(g_runtime->path.c_str(), nullptr);
+  bool same = asked == nullptr || open == nullptr || std::string(asked) == open;
+  std::free(asked);
+  std::free(open);
+  if (!same) {
+    throw refused(path,
+                  "this process already uses ONNX Runtime " + g_runtime->version + " from '" +
+                      g_runtime->path + "'",
+                  "choose the library before the first model is loaded");
+  }
+  return *g_runtime;
+}
+
+std::vector<std::string> Runtime::providers() const {
+  char** names = nullptr;
+  int count = 0;
+  check(*this, api.GetAvailableProviders(&names, &count), "listing execution providers", path);
+  std::vector<std::string> out(names, names + count);
+  check(*this, api.ReleaseAvailableProviders(names, count), "listing execution providers", path);
+  return out;
+}
+
+void check(const Runtime& rt, OrtStatus* status, const std::string& doing,
+           const std::string& subject) {
+  if (status == nullptr) [[likely]]
+    return;
+  OrtErrorCode number = rt.api.GetErrorCode(status);
+  std::string message = rt.api.GetErrorMessage(status);
+  rt.api.ReleaseStatus(status);
+  Code code = Code::kBackend;
+  std::string remedy = "see the message of ONNX Runtime " + rt.version;
+  switch (number) {
+    case kOrtInvalidArgument:
+      code = Code::kInvalidArgument;
+      break;
+    case kOrtNoSuchFile:
+      code = Code::kNotFound;
+      remedy = "check the path";
+      break;
+    case kOrtNoModel:
+    case kOrtInvalidProtobuf:
+    case kOrtInvalidGraph:
+      code = Code::kInvalidModel;
+      remedy = "the file is damaged or no valid ONNX model: export it again";
+      break;
+    case kOrtNotImplemented:
+      code = Code::kUnsupported;
+      remedy = "another backend or a newer onnxruntime may have it";
+      break;
+    default:
+      break;
+  }
+  if (message.find("bad_alloc") != std::string::npos ||
+      message.find("Failed to allocate memory") != std::string::npos) {
+    code = Code::kOutOfMemory;
+    remedy = "use smaller shapes or free other memory";
+  }
+  throw make_error(code, doing, message, remedy, subject);
+}
+
+}  // namespace zerolane::ort

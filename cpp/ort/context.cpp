@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ort/context.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "core/trace.h"
+
+namespace zerolane::ort {
+
+ContextImpl::ContextImpl(std::shared_ptr<SessionImpl> session)
+    : session_(std::move(session)),
+      api_(session_->runtime().api),
+      binding_(api_.ReleaseIoBinding),
+      run_options_(api_.ReleaseRunOptions),
+      generation_(fork_generation.load()) {
+  const Runtime& rt = session_->runtime();
+  const std::string doing = "making an execution context for " + session_->name();
+  check(rt, api_.CreateIoBinding(session_->handle(), binding_.out()), doing, session_->name());
+  check(rt, api_.CreateRunOptions(run_options_.out()), doing, session_->name());
+  auto fill = [&](std::vector<Slot>* slots, size_t count) {
+    slots->reserve(count);
+    for (size_t i = 0; i < count; ++i) slots->emplace_back(ValueHandle(api_.ReleaseValue));
+  };
+  fill(&inputs_, session_->inputs().size());
+  fill(&outputs_, session_->outputs().size());
+}
+
+ContextImpl::~ContextImpl() {
+  if (!forked_since(generation_)) return;
+  binding_.take();
+  run_options_.take();
+  for (auto* slots : {&inputs_, &outputs_}) {
+    for (Slot& slot : *slots) slot.value.take();
+  }
+}
+
+bool ContextImpl::same(const Slot& slot, State state, const void* data, const Shape& shape) const {
+  return slot.state == state && slot.data == data && slot.shape == shape;
+}
+
+void ContextImpl::bind_value(Slot& slot, size_t index, bool input) {
+  const Runtime& rt = session_->runtime();
+  const TensorSpec& spec = input ? session_->inputs()[index] : session_->outputs()[index];
+  OrtStatus* status = input ? api_.BindInput(binding_.get(), spec.name.c_str(), slot.value.get())
+                            : api_.BindOutput(binding_.get(), spec.name.c_str(), slot.value.get());
+  if (status != nullptr) [[unlikely]] {
+    slot.state = State::kNone;
+    check(rt, status, "binding '" + spec.name + "' of " + session_->name(), spec.name);
+  }
+  if (!input &&
+      std::find(output_order_.begin(), output_order_.end(), index) == output_order_.end()) {
+    output_order_.push_back(index);
+  }
+}
+
+void ContextImpl::give(Slot& slot, size_t index, bool input, State state, const View& view) {
+  slot.copy_to = nullptr;
+  if (same(slot, state, view.data, view.shape)) return;
+  slot.value = wrap_view(session_->runtime(), view);
+  slot.data = view.data;
+  slot.shape = view.shape;
+  slot.state = state;
+  bind_value(slot, index, input);
+}
+
+void ContextImpl::stage(Slot& slot, size_t index, bool input, const View& view) {
+  size_t bytes = view.bytes();
+  if (slot.staging.bytes() < bytes || slot.staging.data() == nullptr) {
+    slot.staging = host_pool()->allocate(bytes);
+  }
+  View staged = view;
+  staged.data = slot.staging.data();
+  give(slot, index, input, State::kStaged, staged);
+}
+
+void ContextImpl::check_not_empty(size_t index, const View& view) const {
+  if (!session_->refuse_empty() || view.shape.count() > 0) return;
+  const TensorSpec& spec = session_->inputs()[index];
+  throw make_error(Code::kUnsupported, "binding input '" + spec.name + "' of " + session_->name(),
+                   "shape is " + view.shape.text() +
+                       ", and this ORT-format model has operators that end the process on empty "
+                       "tensors",
+                   "skip the call for empty input, or load the .onnx form, where it is guarded",
+                   spec.name);
+}
+
+void ContextImpl::bind_input(size_t index, const View& view) {
+  check_not_empty(index, view);
+  give(inputs_[index], index, true, State::kDirect, view);
+}
+
+void ContextImpl::bind_output(size_t index, const View& view) {
+  give(outputs_[index], index, false, State::kDirect, view);
+}
+
+void ContextImpl::set_input(size_t index, const View& view) {
+  check_not_empty(index, view);
+  Slot& slot = inputs_[index];
+  size_t bytes = view.bytes();
+  if (bytes > kStagedBytes) {
+    give(slot, index, true, State::kDirect, view);
+    return;
+  }
+  stage(slot, index, true, view);
+  trace::Span span("copy", session_->inputs()[index].name, static_cast<int64_t>(bytes));
+  std::memcpy(slot.data, view.data, bytes);
+}
+
+void ContextImpl::set_input(size_t index, const Value& value) {
+  Slot& slot = inputs_[index];
+  slot.value = to_ort(session_->runtime(), value);
+  slot.state = State::kOpaque;
+  bind_value(slot, index, true);
+}
+
+void ContextImpl::clear_input(size_t index) {
+  if (inputs_[index].state == State::kNone) return;
+  inputs_[index].state = State::kNone;
+  inputs_[index].value.reset();
+  // The interface has no way to take one input back: all are bound anew.
+  api_.ClearBoundInputs(binding_.get());
+  for (size_t i = 0; i < inputs_.size(); ++i) {
+    if (inputs_[i].state != State::kNone) bind_value(inputs_[i], i, true);
+  }
+}
+
+void ContextImpl::set_output(size_t index, const View& view) {
+  Slot& slot = outputs_[index];
+  size_t bytes = view.bytes();
+  if (bytes > kStagedBytes) {
+    give(slot, index, false, State::kDirect, view);
+    return;
+  }
+  stage(slot, index, false, view);
+  slot.copy_to = view.data;
+  slot.copy_bytes = bytes;
+}
+
+void ContextImpl::request_output(size_t index) {
+  Slot& slot = outputs_[index];
+  // Bound anew for each run: the library would write the next result over the last one.
+  slot.value.reset();
+  slot.copy_to = nullptr;
+  slot.taken = {};
+  slot.state = State::kRequested;
+  const std::string& name = session_->outputs()[index].name;
+  const Runtime& rt = session_->runtime();
+  check(rt, api_.BindOutputToDevice(binding_.get(), name.c_str(), rt.cpu), "binding output", name);
+  if (std::find(output_order_.begin(), output_order_.end(), index) == output_order_.end()) {
+    output_order_.push_back(index);
+  }
+  any_requested_ = true;
+}
+
+void ContextImpl::drop_output(size_t index) {
+  if (outputs_[index].state == State::kNone) return;
+  outputs_[index].state = State::kNone;
+  outputs_[index].value.reset();
+  outputs_changed_ = true;
+}
+
+void ContextImpl::rebuild_outputs() {
+  api_.ClearBoundOutputs(binding_.get());
+  output_order_.clear();
+  outputs_changed_ = false;
+  for (size_t i = 0; i < outputs_.size(); ++i) {
+    if (outputs_[i].state == State::kRequested) {
+      request_output(i);
+    } else if (outputs_[i].state != State::kNone) {
+      bind_value(outputs_[i], i, false);
+    }
+  }
+}
+
+void ContextImpl::run() {
+  if (forked_since(generation_)) throw_forked("model " + session_->name());
+  if (outputs_changed_) rebuild_outputs();
+  if (!session_->host_only()) {
+    // Other devices copy at bind time, so new contents under the same address must be handed over
+    // again.
+    for (size_t i = 0; i < inputs_.size(); ++i) {
+      if (inputs_[i].state != State::kNone) bind_value(inputs_[i], i, true);
+    }
+  }
+  OrtStatus* status;
+  {
+    trace::Span span("run", session_->name());
+    status = api_.RunWithBinding(session_->handle(), run_options_.get(), binding_.get());
+  }
+  if (cancelled_.load(std::memory_order_relaxed)) [[unlikely]] {
+    bool ended = status != nullptr;
+    if (ended) api_.ReleaseStatus(status);
+    if (ended) {
+      throw make_error(Code::kCancelled, "running " + session_->name(), "the run was cancelled",
+                       "run it again if the result is still wanted", session_->name());
+    }
+  }
+  if (status != nullptr) [[unlikely]] {
+    check(session_->runtime(), status, "running " + session_->name(), session_->name());
+  }
+  for (Slot& slot : outputs_) {
+    if (slot.copy_to != nullptr) {
+      trace::Span span("copy", session_->name(), static_cast<int64_t>(slot.copy_bytes));
+      std::memcpy(slot.copy_to, slot.data, slot.copy_bytes);
+    }
+  }
+  if (any_requested_) collect_outputs();
+}
+
+void ContextImpl::collect_outputs() {
+  const Runtime& rt = session_->runtime();
+  const std::string doing = "reading the outputs of " + session_->name();
+  OrtValue** values = nullptr;
+  size_t count = 0;
+  check(rt, api_.GetBoundOutputValues(binding_.get(), rt.allocator, &values, &count), doing,
+        session_->name());
+  std::vector<ValueHandle> handles;
+  for (size_t i = 0; i < count; ++i) handles.emplace_back(values[i], api_.ReleaseValue);
+  if (values != nullptr)
+    check(rt, api_.AllocatorFree(rt.allocator, values), doing, session_->name());
+  for (size_t i = 0; i < count && i < output_order_.size(); ++i) {
+    Slot& slot = outputs_[output_order_[i]];
+    if (slot.state == State::kRequested) slot.taken = from_ort(rt, std::move(handles[i]));
+  }
+  any_requested_ = false;
+}
+
+Value ContextImpl::take_output(size_t index) { return std::exchange(outputs_[index].taken, {}); }
+
+void ContextImpl::cancel() noexcept {
+  cancelled_.store(true);
+  OrtStatus* status = api_.RunOptionsSetTerminate(run_options_.get());
+  if (status != nullptr) api_.ReleaseStatus(status);
+}
+
+void ContextImpl::rearm() {
+  if (!cancelled_.exchange(false)) return;
+  check(session_->runtime(), api_.RunOptionsUnsetTerminate(run_options_.get()),
+        "resetting a context", session_->name());
+}
+
+}  // namespace zerolane::ort

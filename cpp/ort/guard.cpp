@@ -1,0 +1,415 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ort/guard.h"
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <new>
+#include <set>
+#include <string>
+#include <utility>
+
+#include "core/error.h"
+#include "core/onnx_model.h"
+#include "core/wire.h"
+
+namespace zerolane::ort {
+namespace {
+
+constexpr std::int64_t axis_bit(int axis) { return std::int64_t{1} << axis; }
+constexpr std::int64_t kSpatialAxes = ~(axis_bit(0) | axis_bit(1));
+constexpr std::string_view kMicrosoft = "com.microsoft";
+
+// Found by feeding zero-size and odd-rank inputs to every operator of onnxruntime 1.31.1. Only
+// operators that are rare in a model stand here: a node between, say, DequantizeLinear and Conv
+// would cost the fusions that make a model fast.
+constexpr std::array<GuardedInput, 14> kGuardedInputs = {{
+    {"", "LSTM", 0, GuardRule::kNonzero, axis_bit(1)},
+    {kMicrosoft, "DynamicQuantizeLSTM", 0, GuardRule::kNonzero, axis_bit(1)},
+    {kMicrosoft, "AttnLSTM", 0, GuardRule::kNonzero, axis_bit(1)},
+    {"", "GRU", 0, GuardRule::kNonzero, kAllAxes},
+    {"", "ConvTranspose", 0, GuardRule::kNonzero, kSpatialAxes},
+    {"", "Unique", 0, GuardRule::kNonzero, kAllAxes, "axis"},
+    {"", "RoiAlign", 0, GuardRule::kRankIs, 4},
+    {"", "RoiAlign", 1, GuardRule::kRankIs, 2},
+    {"", "MaxRoiPool", 0, GuardRule::kRankIs, 4},
+    {"", "MaxRoiPool", 1, GuardRule::kRankIs, 2},
+    {kMicrosoft, "CropAndResize", 0, GuardRule::kRankIs, 4},
+    {kMicrosoft, "CropAndResize", 1, GuardRule::kRankIs, 2},
+    {"", "AffineGrid", 1, GuardRule::kRankIs, 1},
+    {"", "DFT", 0, GuardRule::kRankAtLeast, 1},
+}};
+
+// One rule an input: a second entry would rewrite the same bytes twice.
+constexpr bool has_one_rule_an_input() {
+  for (std::size_t i = 0; i < kGuardedInputs.size(); ++i) {
+    for (std::size_t j = 0; j < i; ++j) {
+      const GuardedInput &a = kGuardedInputs[i], &b = kGuardedInputs[j];
+      if (a.domain == b.domain && a.op_type == b.op_type && a.input == b.input) return false;
+    }
+  }
+  return true;
+}
+static_assert(has_one_rule_an_input());
+
+constexpr std::string_view kNamePrefix = "zerolane.guard/";
+constexpr std::size_t kShownName = 120;
+
+void put_varint(std::string& out, std::uint64_t value) {
+  for (; value >= 0x80; value >>= 7) out += static_cast<char>((value & 0x7f) | 0x80);
+  out += static_cast<char>(value);
+}
+
+void put_int(std::string& out, std::uint32_t field, std::uint64_t value) {
+  put_varint(out, field << 3);
+  put_varint(out, value);
+}
+
+void put_bytes(std::string& out, std::uint32_t field, std::string_view bytes) {
+  put_varint(out, field << 3 | 2);
+  put_varint(out, bytes.size());
+  out += bytes;
+}
+
+// Ordered, as no choice of names makes it slow.
+using NameSet = std::set<std::string_view>;
+
+// Replaces the model's bytes [begin, end).
+struct Edit {
+  std::size_t begin;
+  std::size_t end;
+  std::string bytes;
+};
+
+struct NodeParts {
+  std::string_view name, domain, op_type, first_output;
+  std::vector<WireField> inputs;
+  bool has_attributes = false;
+};
+
+// One walk through the model that lists edits in the order of the bytes. The length of every
+// message around an edit changes too; each function below returns by how many bytes its part of
+// the file grows.
+class Rewriter {
+ public:
+  explicit Rewriter(std::span<const std::byte> model) : model_(model) {}
+
+  // Names in `taken` are not given to guards.
+  std::vector<Edit> run(NameSet taken) {
+    taken_ = std::move(taken);
+    edits_.clear();
+    next_name_ = 0;
+    bool has_opset = false;
+    WireReader reader(model_);
+    for (WireField field; reader.next(field);) {
+      if (field.is_bytes(7)) edit_graph(field, 0);
+      if (field.is_bytes(25)) edit_function(field);
+      if (field.is_bytes(8)) has_opset = has_opset || imports_guard(field);
+    }
+    if (!edits_.empty() && !has_opset) insert(model_.size(), guard_opset(8));
+    return std::move(edits_);
+  }
+
+  // Names found in the model that look like ours.
+  const NameSet& found() const { return found_; }
+
+  bool has_clash() const {
+    return std::ranges::any_of(given_,
+                               [&](const std::string& name) { return found_.contains(name); });
+  }
+
+ private:
+  using Growth = std::int64_t;
+
+  Growth insert(std::size_t offset, std::string bytes) {
+    const auto growth = static_cast<Growth>(bytes.size());
+    edits_.push_back({offset, offset, std::move(bytes)});
+    return growth;
+  }
+
+  // Runs `edit_inside`, then corrects the length written before the message.
+  template <class EditInside>
+  Growth edit_message(const WireField& field, EditInside edit_inside) {
+    const std::size_t slot = edits_.size();
+    edits_.push_back({field.length_offset, field.payload_offset, {}});
+    Growth growth = edit_inside();
+    if (edits_.size() == slot + 1) {
+      edits_.pop_back();
+      return 0;
+    }
+    std::string& length = edits_[slot].bytes;
+    put_varint(length, field.payload.size() + static_cast<std::uint64_t>(growth));
+    growth += static_cast<Growth>(length.size()) -
+              static_cast<Growth>(field.payload_offset - field.length_offset);
+    return growth;
+  }
+
+  Growth edit_graph(const WireField& graph, int depth) {
+    if (depth > kMaxGraphDepth) {
+      throw make_error(Code::kInvalidModel, "guarding a model", "its graphs nest too deep",
+                       "check where it comes from");
+    }
+    return edit_message(graph, [&] {
+      Growth growth = 0;
+      WireReader reader(graph);
+      for (WireField field; reader.next(field);) {
+        if (field.is_bytes(1)) growth += edit_node(field, depth);
+        if (field.is_bytes(5)) note_name(last_text(field, 8));  // initializer
+        if (field.is_bytes(11) || field.is_bytes(12))
+          note_name(last_text(field, 1));  // input, output
+      }
+      return growth;
+    });
+  }
+
+  Growth edit_function(const WireField& function) {
+    return edit_message(function, [&] {
+      Growth growth = 0;
+      const std::size_t edits_before = edits_.size();
+      bool has_opset = false;
+      WireReader reader(function);
+      for (WireField field; reader.next(field);) {
+        if (field.is_bytes(7)) growth += edit_node(field, 0);
+        if (field.is_bytes(11)) growth += edit_attribute(field, 0);  // a default that is a graph
+        if (field.is_bytes(4) || field.is_bytes(5)) note_name(field.text());  // input, output
+        if (field.is_bytes(9)) has_opset = has_opset || imports_guard(field);
+      }
+      if (edits_.size() != edits_before && !has_opset)
+        growth += insert(function.end_offset(), guard_opset(9));
+      return growth;
+    });
+  }
+
+  Growth edit_node(const WireField& node, int depth) {
+    NodeParts parts = read_node(node);
+    Growth growth = 0;
+    std::map<std::size_t, std::string> renamed;  // input: what it reads now
+    for (const GuardedInput& guarded : kGuardedInputs) {
+      if (!matches(guarded, node, parts)) continue;
+      std::string name = fresh_name();
+      std::string guard;
+      put_bytes(guard, node.number, guard_node(guarded, parts, name));
+      growth += insert(node.offset, std::move(guard));
+      renamed[guarded.input] = std::move(name);
+    }
+    if (renamed.empty() && !parts.has_attributes) return 0;
+    growth += edit_message(node, [&] {
+      Growth inside = 0;
+      std::size_t input = 0;
+      WireReader reader(node);
+      for (WireField field; reader.next(field);) {
+        if (field.is_bytes(5)) inside += edit_attribute(field, depth);
+        if (!field.is_bytes(1)) continue;
+        const auto found = renamed.find(input++);
+        if (found != renamed.end()) inside += replace_text(field, found->second);
+      }
+      return inside;
+    });
+    return growth;
+  }
+
+  Growth edit_attribute(const WireField& attribute, int depth) {
+    return edit_message(attribute, [&] {
+      Growth growth = 0;
+      WireReader reader(attribute);
+      for (WireField field; reader.next(field);) {
+        if (field.is_bytes(6) || field.is_bytes(11)) growth += edit_graph(field, depth + 1);
+      }
+      return growth;
+    });
+  }
+
+  Growth replace_text(const WireField& field, std::string_view text) {
+    std::string bytes;
+    put_varint(bytes, text.size());
+    bytes += text;
+    const Growth growth = static_cast<Growth>(bytes.size()) -
+                          static_cast<Growth>(field.end_offset() - field.length_offset);
+    edits_.push_back({field.length_offset, field.end_offset(), std::move(bytes)});
+    return growth;
+  }
+
+  NodeParts read_node(const WireField& node) {
+    NodeParts parts;
+    WireReader reader(node);
+    for (WireField field; reader.next(field);) {
+      if (field.is_bytes(1) || field.is_bytes(2)) note_name(field.text());
+      if (field.is_bytes(1)) parts.inputs.push_back(field);
+      if (field.is_bytes(2) && parts.first_output.empty()) parts.first_output = field.text();
+      if (field.is_bytes(3)) parts.name = field.text();
+      if (field.is_bytes(4)) parts.op_type = field.text();
+      if (field.is_bytes(7)) parts.domain = field.text();
+      parts.has_attributes = parts.has_attributes || field.is_bytes(5);
+    }
+    if (parts.domain == "ai.onnx") parts.domain = {};
+    return parts;
+  }
+
+  static bool matches(const GuardedInput& guarded, const WireField& node, const NodeParts& parts) {
+    return guarded.op_type == parts.op_type && guarded.domain == parts.domain &&
+           guarded.input < parts.inputs.size() && !parts.inputs[guarded.input].payload.empty() &&
+           (guarded.only_with.empty() || has_attribute(node, guarded.only_with));
+  }
+
+  static bool has_attribute(const WireField& node, std::string_view name) {
+    WireReader reader(node);
+    for (WireField field; reader.next(field);) {
+      if (field.is_bytes(5) && last_text(field, 1) == name) return true;
+    }
+    return false;
+  }
+
+  static std::string guard_node(const GuardedInput& guarded, const NodeParts& parts,
+                                std::string_view output) {
+    const std::string_view input = parts.inputs[guarded.input].text();
+    std::string what = "input " + std::to_string(guarded.input) + " \"";
+    what += input.substr(0, kShownName);
+    what += "\" of the ";
+    what += parts.op_type;
+    what += parts.name.empty() ? " node that writes \"" : " node \"";
+    what += (parts.name.empty() ? parts.first_output : parts.name).substr(0, kShownName);
+    what += '"';
+
+    std::string node;
+    put_bytes(node, 1, input);
+    put_bytes(node, 2, output);
+    put_bytes(node, 3, output);
+    put_bytes(node, 4, kGuardOp);
+    std::string attribute;
+    put_bytes(attribute, 1, "what");
+    put_bytes(attribute, 4, what);
+    put_int(attribute, 20, 3);  // AttributeProto.STRING
+    put_bytes(node, 5, attribute);
+    put_bytes(node, 5, int_attribute("rule", static_cast<std::int64_t>(guarded.rule)));
+    put_bytes(node, 5, int_attribute("argument", guarded.argument));
+    put_bytes(node, 7, kGuardDomain);
+    return node;
+  }
+
+  static std::string int_attribute(std::string_view name, std::int64_t value) {
+    std::string attribute;
+    put_bytes(attribute, 1, name);
+    put_int(attribute, 3, static_cast<std::uint64_t>(value));
+    put_int(attribute, 20, 2);  // AttributeProto.INT
+    return attribute;
+  }
+
+  static std::string guard_opset(std::uint32_t field) {
+    std::string opset, out;
+    put_bytes(opset, 1, kGuardDomain);
+    put_int(opset, 2, static_cast<std::uint64_t>(kGuardVersion));
+    put_bytes(out, field, opset);
+    return out;
+  }
+
+  static bool imports_guard(const WireField& opset) { return last_text(opset, 1) == kGuardDomain; }
+
+  // The value of a text field: of several, the last one holds.
+  static std::string_view last_text(const WireField& message, std::uint32_t number) {
+    std::string_view text;
+    WireReader reader(message);
+    for (WireField field; reader.next(field);) {
+      if (field.is_bytes(number)) text = field.text();
+    }
+    return text;
+  }
+
+  std::string fresh_name() {
+    std::string name;
+    do {
+      name = std::string(kNamePrefix) + std::to_string(next_name_++);
+    } while (taken_.contains(name));
+    given_.push_back(name);
+    return name;
+  }
+
+  void note_name(std::string_view name) {
+    if (name.starts_with(kNamePrefix)) found_.insert(name);
+  }
+
+  std::span<const std::byte> model_;
+  std::vector<Edit> edits_;
+  NameSet taken_;
+  NameSet found_;
+  std::vector<std::string> given_;
+  std::uint64_t next_name_ = 0;
+};
+
+std::vector<std::byte> apply_edits(std::span<const std::byte> model,
+                                   const std::vector<Edit>& edits) {
+  std::size_t size = model.size();
+  for (const Edit& edit : edits) size = size + edit.bytes.size() - (edit.end - edit.begin);
+  std::vector<std::byte> out;
+  out.reserve(size);
+  const auto append = [&](std::span<const std::byte> bytes) {
+    out.insert(out.end(), bytes.begin(), bytes.end());
+  };
+  std::size_t done = 0;
+  for (const Edit& edit : edits) {
+    append(model.subspan(done, edit.begin - done));
+    append(std::as_bytes(std::span(edit.bytes)));
+    done = edit.end;
+  }
+  append(model.subspan(done));
+  return out;
+}
+
+}  // namespace
+
+bool holds(GuardRule rule, std::int64_t argument, std::span<const std::int64_t> shape) noexcept {
+  const auto mask = static_cast<std::uint64_t>(argument);
+  switch (rule) {
+    case GuardRule::kNonzero:
+      for (std::size_t axis = 0; axis < shape.size(); ++axis) {
+        const bool watched = (mask >> std::min<std::size_t>(axis, 63) & 1) != 0;
+        if (watched && shape[axis] == 0) return false;
+      }
+      return true;
+    case GuardRule::kRankIs:
+      return shape.size() == mask;
+    case GuardRule::kRankAtLeast:
+      return shape.size() >= mask;
+  }
+  return false;
+}
+
+std::string requirement(GuardRule rule, std::int64_t argument) {
+  const std::string dimensions =
+      std::to_string(argument) + (argument == 1 ? " dimension" : " dimensions");
+  switch (rule) {
+    case GuardRule::kNonzero:
+      if (argument == kAllAxes) return "no axis of length zero";
+      if (argument == kSpatialAxes) return "no axis of length zero from axis 2 on";
+      for (int axis = 0; axis < 63; ++axis) {
+        if (argument == axis_bit(axis)) return "axis " + std::to_string(axis) + " above zero";
+      }
+      return "no axis of length zero in the bit mask " + std::to_string(argument);
+    case GuardRule::kRankIs:
+      return dimensions;
+    case GuardRule::kRankAtLeast:
+      return "at least " + dimensions;
+  }
+  return "a rule that this release knows";
+}
+
+std::span<const GuardedInput> guarded_inputs() noexcept { return kGuardedInputs; }
+
+std::optional<std::vector<std::byte>> guard_model(std::span<const std::byte> model) {
+  if (is_ort_format(model)) return std::nullopt;
+  try {
+    Rewriter rewriter(model);
+    std::vector<Edit> edits = rewriter.run({});
+    if (edits.empty()) return std::nullopt;
+    if (rewriter.has_clash()) edits = rewriter.run(rewriter.found());
+    return apply_edits(model, edits);
+  } catch (const std::bad_alloc&) {
+    throw make_error(
+        Code::kOutOfMemory, "guarding a model against inputs that end the process",
+        "no memory is left for a second copy of its " + std::to_string(model.size()) + " bytes",
+        "free memory, or keep the weights in external data");
+  } catch (const Error&) {
+    return std::nullopt;
+  }
+}
+
+}  // namespace zerolane::ort
