@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bindings/binding.h"
+
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "bindings/errors.h"
+#include "bindings/logging.h"
+
+namespace py = pybind11;
+
+namespace zerolane::bindings {
+namespace {
+
+py::object read_only(const py::dict& dict) {
+  return py::reinterpret_steal<py::object>(PyDictProxy_New(dict.ptr()));
+}
+
+bool is_shape(py::handle given) {
+  if (py::isinstance<py::int_>(given)) return true;
+  if (!py::isinstance<py::tuple>(given) && !py::isinstance<py::list>(given)) return false;
+  return std::all_of(given.begin(), given.end(),
+                     [](py::handle item) { return PyIndex_Check(item.ptr()) != 0; });
+}
+
+Shape read_shape(py::handle given, const std::string& what) {
+  std::vector<int64_t> dims;
+  if (py::isinstance<py::int_>(given)) {
+    dims.push_back(given.cast<int64_t>());
+  } else {
+    for (py::handle item : given) dims.push_back(item.cast<int64_t>());
+  }
+  for (int64_t dim : dims) {
+    if (dim < 0) {
+      throw make_error(Code::kInvalidArgument, "reading the shape of " + what,
+                       py::repr(given).cast<std::string>() + " has a negative size",
+                       "give sizes of zero or more");
+    }
+  }
+  return Shape(dims);
+}
+
+void check_names(const py::dict& given, const std::vector<TensorSpec>& specs, const char* role,
+                 const std::string& model) {
+  for (auto item : given) {
+    auto name = py::str(item.first).cast<std::string>();
+    auto same = [&](const TensorSpec& spec) { return spec.name == name; };
+    if (std::any_of(specs.begin(), specs.end(), same)) continue;
+    std::string names;
+    for (const auto& spec : specs) names += (names.empty() ? "'" : ", '") + spec.name + "'";
+    throw make_error(Code::kInvalidArgument, "binding " + model,
+                     std::string("there is no ") + role + " '" + name + "', they are " + names,
+                     "check the name", name);
+  }
+}
+
+}  // namespace
+
+PyBinding::PyBinding(py::object owner, const py::dict& inputs, const py::dict& out,
+                     GilPolicy::Mode gil)
+    : owner_(std::move(owner)),
+      session_(owner_.cast<PySession&>().session()),
+      context_(session_->make_context()),
+      gil_(gil) {
+  check_names(inputs, session_->inputs(), "input", session_->name());
+  check_names(out, session_->outputs(), "output", session_->name());
+  bind_inputs(inputs);
+  bind_outputs(out);
+  inputs_view_ = read_only(inputs_);
+  outputs_view_ = read_only(outputs_);
+}
+
+py::object PyBinding::bind_memory(const TensorSpec& spec, py::handle given, bool input,
+                                  View* view) {
+  const char* role = input ? "input" : "output";
+  const std::string what = std::string(role) + " '" + spec.name + "' of " + session_->name();
+  if (is_value_spec(spec)) {
+    throw make_error(Code::kUnsupported, "binding " + what,
+                     "it is a " + spec.type + ", which has no fixed memory", "use session(...)",
+                     spec.name);
+  }
+  if (input && is_shape(given)) {
+    Shape shape = read_shape(given, what);
+    check_tensor(spec, spec.dtype, shape, role, session_->name());
+    py::object array = new_ndarray(spec.dtype, shape, view);
+    std::memset(view->data, 0, view->bytes());  // a run before the first write must not read junk
+    return array;
+  }
+  Lent lent = lend(given, spec, /*copy=*/false, /*writable=*/!input, what);
+  check_tensor(spec, lent.view.dtype, lent.view.shape, role, session_->name());
+  *view = lent.view;
+  arrays_.push_back(lent.owner);
+  return py::reinterpret_borrow<py::object>(given);
+}
+
+void PyBinding::bind_inputs(const py::dict& given) {
+  const auto& specs = session_->inputs();
+  for (size_t i = 0; i < specs.size(); ++i) {
+    const TensorSpec& spec = specs[i];
+    py::str name(spec.name);
+    View view;
+    py::object array;
+    if (given.contains(name)) {
+      array = bind_memory(spec, given[name], true, &view);
+    } else if (i >= session_->required_inputs()) {
+      input_shapes_.emplace_back();
+      continue;
+    } else if (spec.is_static()) {
+      py::list dims;
+      for (const Dim& dim : spec.shape) dims.append(dim.value);
+      array = bind_memory(spec, dims, true, &view);
+    } else {
+      throw make_error(Code::kInvalidArgument, "binding " + session_->name(),
+                       "input '" + spec.name + "' has dynamic shape " + spec.shape_text(),
+                       "give its shape or an array: bind(" + spec.name + "=(...))", spec.name);
+    }
+    context_->bind_input(i, view);
+    input_shapes_.push_back(view.shape);
+    inputs_[name] = array;
+    arrays_.push_back(std::move(array));
+  }
+}
+
+void PyBinding::bind_outputs(const py::dict& given) {
+  const auto& specs = session_->outputs();
+  std::vector<const Shape*> shapes;
+  for (const Shape& shape : input_shapes_) shapes.push_back(&shape);
+  std::vector<PredictedShape> predicted = predict_outputs(*session_, shapes);
+  bool trusted = true;
+  for (size_t i = 0; i < specs.size(); ++i) {
+    py::str name(specs[i].name);
+    if (given.contains(name)) {
+      View view;
+      py::object array = bind_memory(specs[i], given[name], false, &view);
+      context_->bind_output(i, view);
+      outputs_[name] = array;
+      arrays_.push_back(std::move(array));
+    } else if (predicted[i].known) {
+      trusted = false;
+    }
+  }
+  if (!session_->predictable.load()) trusted = true;  // known not to be
+  // A fixed address needs the right size: one run with memory from the backend shows it (and warms
+  // the model up). Where that run fails (zeros may not suit the model), the declared shape is taken
+  // and a real run will tell.
+  std::vector<Value> shown(specs.size());
+  if (!trusted) {
+    for (size_t i = 0; i < specs.size(); ++i) {
+      if (!outputs_.contains(py::str(specs[i].name))) context_->request_output(i);
+    }
+    try {
+      run_context(*session_, *context_, gil_, Watchdog::Guard::kNever);
+      for (size_t i = 0; i < specs.size(); ++i) shown[i] = context_->take_output(i);
+    } catch (const Error&) {
+    }
+  }
+  for (size_t i = 0; i < specs.size(); ++i) {
+    py::str name(specs[i].name);
+    if (outputs_.contains(name)) continue;
+    auto* tensor = std::get_if<Tensor>(&shown[i]);
+    bool fits = predicted[i].known && session_->predictable.load() &&
+                (tensor == nullptr || tensor->shape() == predicted[i].shape);
+    if (!fits) {
+      dynamic_outputs_.push_back(i);
+      outputs_[name] = py::none();
+      continue;
+    }
+    View view;
+    py::object array = new_ndarray(specs[i].dtype, predicted[i].shape, &view);
+    std::memset(view.data, 0, view.bytes());
+    context_->bind_output(i, view);
+    outputs_[name] = array;
+    arrays_.push_back(std::move(array));
+  }
+}
+
+void PyBinding::run(int64_t deadline_ns) {
+  if (forked_since(generation_)) [[unlikely]]
+    throw_forked("model " + session_->name());
+  if (busy_.exchange(true, std::memory_order_acquire)) [[unlikely]] {
+    throw make_error(Code::kInvalidArgument, "calling a binding of " + session_->name(),
+                     "another thread is running it", "make one binding for each thread",
+                     session_->name());
+  }
+  struct Idle {
+    std::atomic<bool>& busy;
+    ~Idle() { busy.store(false, std::memory_order_release); }
+  } idle{busy_};
+  for (size_t index : dynamic_outputs_) context_->request_output(index);
+  run_context(*session_, *context_, gil_, deadline_ns);
+  for (size_t index : dynamic_outputs_) {
+    outputs_[py::str(session_->outputs()[index].name)] =
+        to_python(context_->take_output(index), py::handle());
+  }
+}
+
+std::unique_ptr<PyBinding> make_binding(py::object session, const py::dict& inputs,
+                                        const py::object& out, const py::object& gil) {
+  auto& native = session.cast<PySession&>();
+  native.check_fork();
+  GilPolicy::Mode mode =
+      gil.is_none() ? native.gil_mode() : parse_gil_mode(py::str(gil).cast<std::string>());
+  return std::make_unique<PyBinding>(
+      session, inputs, out.is_none() ? py::dict() : py::reinterpret_borrow<py::dict>(out), mode);
+}
+
+namespace {
+
+PyObject* call_slot(PyObject* self, PyObject* args, PyObject* kwargs) {
+  auto* instance = reinterpret_cast<py::detail::instance*>(self);
+  auto* binding = static_cast<PyBinding*>(instance->simple_value_holder[0]);
+  PyObject* result = slot([&]() -> PyObject* {
+    if (PyTuple_GET_SIZE(args) != 0 || kwargs != nullptr) [[unlikely]] {
+      throw make_error(Code::kInvalidArgument, "calling a binding", "arguments were given",
+                       "write into its inputs, then call it without arguments");
+    }
+    binding->run(Watchdog::Guard::kNever);
+    return py::object(binding->outputs()).release().ptr();
+  });
+  if (result == nullptr) drain_log();
+  return result;
+}
+
+}  // namespace
+
+void bind_binding(py::module_& module) {
+  using namespace py::literals;
+  auto setup =
+      py::custom_type_setup([](PyHeapTypeObject* type) { type->ht_type.tp_call = call_slot; });
+  py::class_<PyBinding>(
+      module, "Binding", setup,
+      "A context with fixed input and output memory: write into inputs, call, read "
+      "outputs. One thread at a time.")
+      .def_property_readonly("inputs", &PyBinding::inputs,
+                             "Read-only dict of name to array; write into the arrays.")
+      .def_property_readonly(
+          "outputs", &PyBinding::outputs,
+          "Read-only dict of name to array, always the same memory; an output whose "
+          "size depends on data is a new array after each run (None before).")
+      .def_property_readonly("gil", [](const PyBinding& self) { return self.gil().name(); })
+      .def(
+          "run",
+          [](PyBinding& self, const py::object& deadline_ms) {
+            self.run(deadline_from(deadline_ms));
+            return self.outputs();
+          },
+          py::kw_only(), "deadline_ms"_a = py::none(),
+          "Like calling it, with a deadline in milliseconds from now.")
+      .def("cancel", &PyBinding::cancel, "Ends a run in progress; any thread.");
+}
+
+}  // namespace zerolane::bindings

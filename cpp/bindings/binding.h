@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "bindings/session.h"
+
+namespace zerolane::bindings {
+
+// A context with fixed input and output memory. Calling it is a C slot that allocates nothing. One
+// thread at a time.
+class PyBinding {
+ public:
+  // `inputs`: name -> array to use in place, or shape. `out`: name -> writable array for an output.
+  PyBinding(pybind11::object owner, const pybind11::dict& inputs, const pybind11::dict& out,
+            GilPolicy::Mode gil);
+
+  // Runs on what the input memory holds now.
+  void run(int64_t deadline_ns);
+
+  const pybind11::object& inputs() const { return inputs_view_; }
+  const pybind11::object& outputs() const { return outputs_view_; }
+  const GilPolicy& gil() const { return gil_; }
+  void cancel() noexcept { context_->cancel(); }
+
+ private:
+  void bind_inputs(const pybind11::dict& given);
+  void bind_outputs(const pybind11::dict& given);
+  pybind11::object bind_memory(const TensorSpec& spec, pybind11::handle given, bool input,
+                               View* view);
+
+  pybind11::object owner_;  // the Python session
+  std::shared_ptr<Session> session_;
+  std::unique_ptr<Context> context_;
+  GilPolicy gil_;
+  unsigned generation_ = fork_generation.load();
+  std::atomic<bool> busy_{false};
+  std::vector<Shape> input_shapes_;
+  std::vector<pybind11::object> arrays_;  // memory that is bound
+  std::vector<size_t> dynamic_outputs_;   // sized by each run: outputs[name] is a new array then
+  pybind11::dict inputs_;
+  pybind11::dict outputs_;
+  pybind11::object inputs_view_;  // read-only views of the two dicts
+  pybind11::object outputs_view_;
+  LiveCount live_{LiveKind::kBinding};
+};
+
+std::unique_ptr<PyBinding> make_binding(pybind11::object session, const pybind11::dict& inputs,
+                                        const pybind11::object& out, const pybind11::object& gil);
+
+void bind_binding(pybind11::module_& module);
+
+}  // namespace zerolane::bindings

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bindings/dlpack.h"
+
+#include <algorithm>
+
+#include "core/dlpack.h"
+#include "core/error.h"
+
+namespace py = pybind11;
+
+namespace zerolane::bindings {
+namespace {
+
+constexpr const char* kOwner = "zerolane_dlpack_owner";
+
+template <typename Record>
+py::object owner_of(Record* record) {
+  // Runs the producer's deleter once, with the GIL, when the last reference goes.
+  return py::capsule(record, kOwner, [](PyObject* capsule) {
+    auto* owned = static_cast<Record*>(PyCapsule_GetPointer(capsule, kOwner));
+    if (owned != nullptr && owned->deleter != nullptr) owned->deleter(owned);
+  });
+}
+
+py::object ask(py::handle object, const std::string& what) {
+  using namespace py::literals;
+  py::object method = object.attr("__dlpack__");
+  try {
+    try {
+      return method("max_version"_a = py::make_tuple(1, 1));
+    } catch (py::error_already_set& error) {
+      if (!error.matches(PyExc_TypeError)) throw;
+    }
+    return method();  // a producer from before version 1
+  } catch (py::error_already_set& error) {
+    if (error.matches(PyExc_KeyboardInterrupt)) throw;
+    throw make_error(Code::kInvalidArgument, "taking " + what + " through DLPack",
+                     py::str(error.value()).cast<std::string>(),
+                     "give a plain dense array (for torch: .detach())", what);
+  }
+}
+
+}  // namespace
+
+bool take_dlpack(py::handle object, bool writable, const std::string& what, Lent* lent) {
+  if (py::hasattr(object, "__dlpack_device__")) {
+    py::tuple device = object.attr("__dlpack_device__")();
+    int type = py::int_(device[0]);
+    if (type != kDLCPU && type != kDLCUDAHost) {
+      throw make_error(Code::kDevice, "reading " + what,
+                       "the array is on device type " + std::to_string(type) +
+                           " (2 is CUDA), this session takes host memory",
+                       "copy it to the CPU first (.cpu())", what);
+    }
+  }
+  py::object capsule = ask(object, what);
+  PyObject* raw = capsule.ptr();
+  DlpackInfo info;
+  if (PyCapsule_IsValid(raw, "dltensor_versioned")) {
+    auto* record =
+        static_cast<DLManagedTensorVersioned*>(PyCapsule_GetPointer(raw, "dltensor_versioned"));
+    if (record->version.major != DLPACK_MAJOR_VERSION) {
+      throw make_error(Code::kUnsupported, "taking " + what + " through DLPack",
+                       "the record has version " + std::to_string(record->version.major) + "." +
+                           std::to_string(record->version.minor) + ", 1.x is known",
+                       "use an array library that speaks DLPack 1", what);
+    }
+    info = inspect(record->dl_tensor, record->flags);
+    PyCapsule_SetName(raw, "used_dltensor_versioned");
+    lent->owner = owner_of(record);
+  } else if (PyCapsule_IsValid(raw, "dltensor")) {
+    auto* record = static_cast<DLManagedTensor*>(PyCapsule_GetPointer(raw, "dltensor"));
+    info = inspect(record->dl_tensor, 0);
+    PyCapsule_SetName(raw, "used_dltensor");
+    lent->owner = owner_of(record);
+  } else {
+    throw make_error(Code::kInvalidArgument, "taking " + what + " through DLPack",
+                     "__dlpack__ returned no DLPack capsule", "report this to the array library",
+                     what);
+  }
+  lent->view = info.view;
+  auto address = reinterpret_cast<uintptr_t>(info.view.data);
+  auto align = static_cast<uintptr_t>(std::max(1, std::min(8, dtype_bits(info.view.dtype) / 8)));
+  return info.row_major && address % align == 0 && !(writable && info.read_only);
+}
+
+}  // namespace zerolane::bindings

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bindings/load.h"
+
+#include <pybind11/stl.h>
+
+#include "bindings/logging.h"
+#include "core/buffer.h"
+#include "core/cpus.h"
+#include "core/mapped_file.h"
+#include "core/onnx_model.h"
+#include "core/trace.h"
+#include "ort/session.h"
+
+namespace py = pybind11;
+
+namespace zerolane::bindings {
+namespace {
+
+using TextPairs = std::vector<std::pair<std::string, std::string>>;
+
+std::span<const std::byte> bytes_of(const py::bytes& data) {
+  char* text = nullptr;
+  Py_ssize_t size = 0;
+  if (PyBytes_AsStringAndSize(data.ptr(), &text, &size) != 0) throw py::error_already_set();
+  return {reinterpret_cast<const std::byte*>(text), static_cast<size_t>(size)};
+}
+
+ort::Options read_options(const py::dict& given) {
+  ort::Options options;
+  options.threads = given["threads"].cast<int>();
+  options.inter_threads = given["inter_threads"].cast<int>();
+  options.spin = given["spin"].cast<bool>();
+  options.graph_level = given["graph_level"].cast<int>();
+  options.parallel = given["parallel"].cast<bool>();
+  options.arena = given["arena"].cast<bool>();
+  options.memory_pattern = given["memory_pattern"].cast<bool>();
+  options.free_dimensions =
+      given["free_dimensions"].cast<std::vector<std::pair<std::string, int64_t>>>();
+  options.config = given["config"].cast<TextPairs>();
+  options.profile = given["profile"].cast<std::string>();
+  options.log_level = given["log_level"].cast<int>();
+  for (const auto& [name, pairs] :
+       given["providers"].cast<std::vector<std::pair<std::string, TextPairs>>>()) {
+    options.providers.push_back({name, pairs});
+  }
+  return options;
+}
+
+py::dict describe_model(const OnnxModel& model) {
+  auto values = [](const std::vector<OnnxValue>& list) {
+    py::list rows;
+    for (const OnnxValue& value : list) {
+      py::object shape = py::none();
+      if (value.has_shape) {
+        py::list dims;
+        for (const OnnxDim& dim : value.shape) {
+          if (dim.value >= 0) {
+            dims.append(dim.value);
+          } else if (dim.symbol.empty()) {
+            dims.append(py::none());
+          } else {
+            dims.append(dim.symbol);
+          }
+        }
+        shape = std::move(dims);
+      }
+      rows.append(py::make_tuple(value.name, std::string(value.kind), value.elem_type, shape));
+    }
+    return rows;
+  };
+  auto tensors = [](const std::vector<OnnxTensor>& list) {
+    py::list rows;
+    for (const OnnxTensor& tensor : list) {
+      py::dict row;
+      row["name"] = tensor.name;
+      row["elem_type"] = tensor.elem_type;
+      row["dims"] = tensor.dims;
+      row["elements"] = tensor.elements;
+      row["bytes"] = tensor.bytes;
+      row["external"] = tensor.external;
+      row["location"] = tensor.location;
+      rows.append(row);
+    }
+    return rows;
+  };
+  py::list nodes;
+  for (const OnnxNode& node : model.nodes) {
+    py::dict row;
+    row["name"] = node.name;
+    row["op_type"] = node.op_type;
+    row["domain"] = node.domain;
+    row["inputs"] = node.inputs;
+    row["outputs"] = node.outputs;
+    row["path"] = model.path(node.graph);
+    nodes.append(row);
+  }
+  py::dict out;
+  out["ir_version"] = model.ir_version;
+  out["model_version"] = model.model_version;
+  out["producer"] =
+      model.producer_name + (model.producer_version.empty() ? "" : " ") + model.producer_version;
+  out["domain"] = model.domain;
+  out["graph_name"] = model.graph_name;
+  out["doc"] = model.doc;
+  out["opsets"] = model.opsets;
+  out["inputs"] = values(model.inputs);
+  out["outputs"] = values(model.outputs);
+  out["initializers"] = tensors(model.initializers);
+  out["constants"] = tensors(model.constants);
+  out["nodes"] = nodes;
+  out["metadata"] = model.metadata;
+  out["functions"] = model.function_count;
+  return out;
+}
+
+py::dict read_model(const py::object& model) {
+  OnnxModel scanned;
+  if (py::isinstance<py::bytes>(model)) {
+    auto data = py::reinterpret_borrow<py::bytes>(model);
+    std::span<const std::byte> bytes = bytes_of(data);
+    ReleaseGil release;
+    scanned = read_onnx_model(bytes);
+  } else {
+    auto path = model.cast<std::string>();
+    ReleaseGil release;
+    MappedFile file = MappedFile::open(path);
+    scanned = read_onnx_model(file.bytes());
+  }
+  return describe_model(scanned);
+}
+
+py::dict pool_stats() {
+  PoolStats stats = host_pool()->stats();
+  py::dict out;
+  out["bytes_in_use"] = stats.bytes_in_use;
+  out["bytes_cached"] = stats.bytes_cached;
+  out["peak_bytes"] = stats.peak_bytes;
+  out["buffers"] = stats.buffers;
+  out["allocations"] = stats.allocations;
+  out["reuses"] = stats.reuses;
+  return out;
+}
+
+py::dict live_objects() {
+  py::dict out;
+  out["sessions"] = LiveCount::of(LiveKind::kSession);
+  out["contexts"] = LiveCount::of(LiveKind::kContext);
+  out["bindings"] = LiveCount::of(LiveKind::kBinding);
+  out["futures"] = LiveCount::of(LiveKind::kFuture);
+  out["buffers"] = host_pool()->stats().buffers;
+  return out;
+}
+
+ort::Runtime& the_runtime() {
+  ort::Runtime* rt = ort::runtime();
+  if (rt == nullptr) {
+    throw make_error(Code::kInternal, "using ONNX Runtime", "the library has not been opened",
+                     "report this");
+  }
+  return *rt;
+}
+
+}  // namespace
+
+std::unique_ptr<PySession> load_session(const py::object& model, const py::dict& options,
+                                        const py::object& result_type) {
+  ort::Options native = read_options(options);
+  auto name = options["name"].cast<std::string>();
+  auto folder = options["folder"].cast<std::string>();
+  GilPolicy::Mode gil = parse_gil_mode(options["gil"].cast<std::string>());
+  bool copy = options["copy"].cast<bool>();
+  ort::Runtime& rt = the_runtime();
+  std::shared_ptr<Session> session;
+  try {
+    if (py::isinstance<py::bytes>(model)) {
+      auto data = py::reinterpret_borrow<py::bytes>(model);
+      std::span<const std::byte> bytes = bytes_of(data);
+      ReleaseGil release;
+      session = ort::load_bytes(rt, bytes, name, folder, native);
+    } else {
+      auto path = model.cast<std::string>();
+      ReleaseGil release;
+      session = ort::load_file(rt, path, native);
+    }
+  } catch (...) {
+    drain_log();
+    throw;
+  }
+  drain_log();
+  py::object type = py::none();
+  if (session->outputs().size() != 1) {
+    py::list names;
+    for (const auto& spec : session->outputs()) names.append(spec.name);
+    type = result_type(names);
+  }
+  return std::make_unique<PySession>(std::move(session), gil, copy, type);
+}
+
+void bind_load(py::module_& module) {
+  using namespace py::literals;
+  module.def(
+      "open_onnxruntime",
+      [](const std::string& path, int threads, bool spin) {
+        ReleaseGil release;
+        ort::open_runtime(path, threads, spin);
+      },
+      "path"_a, "threads"_a, "spin"_a);
+  module.def("onnxruntime_info", []() -> py::object {
+    ort::Runtime* rt = ort::runtime();
+    if (rt == nullptr) return py::none();
+    py::dict out;
+    out["path"] = rt->path;
+    out["version"] = rt->version;
+    out["threads"] = rt->threads;
+    out["providers"] = rt->providers();
+    out["build"] = std::string(rt->api.GetBuildInfoString());
+    return out;
+  });
+  module.def(
+      "register_provider_library",
+      [](const std::string& name, const std::string& path) {
+        ReleaseGil release;
+        ort::register_provider_library(the_runtime(), name, path);
+      },
+      "name"_a, "path"_a);
+  module.def("read_model", &read_model, "model"_a);
+  module.def("usable_cpus", &usable_cpus);
+  module.def("pool_stats", &pool_stats);
+  module.def("trim_pool", [] { host_pool()->trim(); });
+  module.def("live_objects", &live_objects);
+  module.def("start_trace", &trace::start);
+  module.def("stop_trace", &trace::stop);
+}
+
+}  // namespace zerolane::bindings

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// zerolane._native: the table of contents. One file a subject.
+#include <pybind11/pybind11.h>
+
+#include "bindings/binding.h"
+#include "bindings/errors.h"
+#include "bindings/future.h"
+#include "bindings/load.h"
+#include "bindings/logging.h"
+#include "bindings/session.h"
+#include "bindings/tensor.h"
+#include "core/fork.h"
+
+// Free-threaded interpreters are not declared safe: nothing here has been run on one yet
+// (docs/decisions.md).
+PYBIND11_MODULE(_native, module) {
+  using namespace zerolane;
+  watch_forks();
+  bindings::bind_errors(module);
+  bindings::bind_logging(module);
+  bindings::bind_tensor(module);
+  bindings::bind_binding(module);
+  bindings::bind_future(module);
+  bindings::bind_session(module);
+  bindings::bind_load(module);
+}

@@ -1,0 +1,114 @@
+"""zerolane: low-latency inference over ONNX Runtime and TensorRT.
+
+Everything is imported when first used, so `import zerolane` costs almost nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from zerolane import errors
+    from zerolane._native import Binding, Future
+    from zerolane.errors import (
+        BackendError,
+        Cancelled,
+        DeadlineExceeded,
+        DeviceError,
+        Error,
+        InternalError,
+        InvalidArgument,
+        InvalidModel,
+        NotFound,
+        OutOfMemory,
+        ShapeMismatch,
+        Unavailable,
+        Unsupported,
+    )
+    from zerolane.measure.bench import bench
+    from zerolane.measure.compare import compare
+    from zerolane.measure.trace import trace
+    from zerolane.model.inspect import inspect
+    from zerolane.model.load import load
+    from zerolane.model.session import Session
+    from zerolane.runtimes.doctor import doctor
+    from zerolane.runtimes.onnxruntime import configure
+    from zerolane.types import Options, TensorSpec
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Binding": "zerolane._native",
+    "Future": "zerolane._native",
+    "Options": "zerolane.types",
+    "Session": "zerolane.model.session",
+    "TensorSpec": "zerolane.types",
+    "bench": "zerolane.measure.bench",
+    "compare": "zerolane.measure.compare",
+    "configure": "zerolane.runtimes.onnxruntime",
+    "doctor": "zerolane.runtimes.doctor",
+    "inspect": "zerolane.model.inspect",
+    "load": "zerolane.model.load",
+    "trace": "zerolane.measure.trace",
+}
+_ERRORS = (
+    "BackendError",
+    "Cancelled",
+    "DeadlineExceeded",
+    "DeviceError",
+    "Error",
+    "InternalError",
+    "InvalidArgument",
+    "InvalidModel",
+    "NotFound",
+    "OutOfMemory",
+    "ShapeMismatch",
+    "Unavailable",
+    "Unsupported",
+)
+
+__all__ = [
+    "BackendError",
+    "Binding",
+    "Cancelled",
+    "DeadlineExceeded",
+    "DeviceError",
+    "Error",
+    "Future",
+    "InternalError",
+    "InvalidArgument",
+    "InvalidModel",
+    "NotFound",
+    "Options",
+    "OutOfMemory",
+    "Session",
+    "ShapeMismatch",
+    "TensorSpec",
+    "Unavailable",
+    "Unsupported",
+    "bench",
+    "compare",
+    "configure",
+    "doctor",
+    "errors",
+    "inspect",
+    "load",
+    "trace",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "errors" or name in _ERRORS:
+        module = importlib.import_module("zerolane.errors")
+        value: Any = module if name == "errors" else getattr(module, name)
+    elif name in _HOME:
+        value = getattr(importlib.import_module(_HOME[name]), name)
+    else:
+        raise AttributeError(f"module 'zerolane' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

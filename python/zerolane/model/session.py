@@ -1,0 +1,202 @@
+"""The loaded model."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import namedtuple
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from zerolane import _native
+from zerolane.types import Options, TensorSpec
+
+if TYPE_CHECKING:
+    from zerolane._native import Binding, Future
+
+_GRAPH_LEVELS = {"none": 0, "basic": 1, "extended": 2, "all": 99}
+_LOG_LEVELS = {"verbose": 0, "info": 1, "warning": 2, "error": 3, "fatal": 4}
+
+
+def _result_type(names: list[str]) -> type:
+    fields = [re.sub(r"\W", "_", name) for name in names]
+    return namedtuple("Outputs", fields, rename=True)  # type: ignore[misc]
+
+
+class Session(_native.Session):
+    """An immutable loaded model; any thread may use it. Made by `load`.
+
+    Calling it with arrays returns arrays of the same kind (NumPy, torch, JAX, CuPy through DLPack):
+    the array itself where the model has one output, else a named tuple in output order. Calling it
+    with one dict returns a dict. Inputs are not changed and not kept; results are the caller's.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    optional_inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    backend: str
+    device: str
+    why: Mapping[str, str]
+
+    def __init__(self) -> None:
+        raise TypeError("zl.Session is made by zl.load(model)")
+
+    @classmethod
+    def _open(
+        cls,
+        source: str | bytes,
+        backend: str,
+        device: str,
+        options: Options,
+        providers: list[tuple[str, list[tuple[str, str]]]],
+        chosen_device: str,
+        why: dict[str, str],
+    ) -> Session:
+        self: Session = cls.__new__(cls)
+        native = {
+            "name": "model in memory",
+            "folder": "",
+            "threads": options.threads or 0,
+            "inter_threads": options.inter_threads or 0,
+            "spin": options.spin,
+            "graph_level": _GRAPH_LEVELS[options.graph_level],
+            "parallel": options.execution_mode == "parallel",
+            "arena": options.arena,
+            "memory_pattern": options.memory_pattern,
+            "free_dimensions": list(options.free_dimensions.items()),
+            "config": list(options.config.items()),
+            "profile": options.profile or "",
+            "log_level": _LOG_LEVELS[options.log_level],
+            "providers": providers,
+            "gil": options.gil,
+            "copy": options.copy == "auto",
+        }
+        _native.Session.__init__(self, source, native, _result_type)
+        self._recipe = (
+            source if isinstance(source, bytes) else os.path.abspath(source),
+            backend,
+            device,
+            options,
+        )
+        self.inputs = tuple(_spec(row) for row in self._inputs)
+        self.optional_inputs = tuple(_spec(row) for row in self._optional_inputs)
+        self.outputs = tuple(_spec(row) for row in self._outputs)
+        self.backend = "onnxruntime"
+        self.device = chosen_device
+        self.why = MappingProxyType(why)
+        return self
+
+    @property
+    def options(self) -> Options:
+        """The options it was loaded with."""
+        return self._recipe[3]
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What the model says of itself: producer, graph_name, domain, description, version, custom."""
+        return self._metadata()
+
+    def run(
+        self,
+        inputs: Mapping[str, Any],
+        *,
+        out: Mapping[str, Any] | None = None,
+        outputs: Sequence[str] | None = None,
+        deadline_ms: float | None = None,
+    ) -> dict[str, Any]:
+        """Run once on a dict of arrays and return a dict of arrays.
+
+        out: writable arrays that take the outputs of these names, used in place and returned.
+        outputs: the names to compute (default: all).
+        deadline_ms: the run is ended and raises DeadlineExceeded when it takes longer (checked
+            between operators); the session stays usable.
+        """
+        return self._run(
+            inputs if type(inputs) is dict else dict(inputs),
+            None if out is None else dict(out),
+            _names(outputs),
+            deadline_ms,
+        )
+
+    def bind(
+        self,
+        *arrays: Any,
+        out: Mapping[str, Any] | None = None,
+        gil: str | None = None,
+        **inputs: Any,
+    ) -> Binding:
+        """Fix input and output memory; calling the result is the fastest way to run.
+
+        Each input is a shape (new zeroed memory) or an array to be used in place, by position or
+        name; inputs of fixed shape may be left out. out: arrays to be used for outputs. gil:
+        "auto", "hold" or "release" for this binding. Runs the model once to size the outputs.
+        """
+        named = {spec.name: array for spec, array in zip(self.inputs, arrays, strict=False)}
+        if len(arrays) > len(self.inputs) or named.keys() & inputs.keys():
+            from zerolane.errors import InvalidArgument
+
+            raise InvalidArgument(
+                f"binding {self.name}: {len(arrays)} positional and {sorted(inputs)} named inputs "
+                f"do not fit the inputs {[s.name for s in self.inputs]}; give each once",
+                self.name,
+            )
+        return self._bind(named | inputs, None if out is None else dict(out), gil)
+
+    def submit(self, *args: Any, deadline_ms: float | None = None, **inputs: Any) -> Future:
+        """Queue a call for native worker threads (one a CPU) and return a `Future`.
+
+        Arguments and results as in a direct call. Large inputs are read in place when the run
+        starts: do not change them before the future is done.
+        """
+        return self._submit(args, inputs or None, deadline_ms)
+
+    async def arun(self, *args: Any, deadline_ms: float | None = None, **inputs: Any) -> Any:
+        """Like `submit`, awaited. Cancelling the task ends the run."""
+        from zerolane.model.asyncio import wait
+
+        return await wait(self._submit(args, inputs or None, deadline_ms))
+
+    def latency(self) -> dict[str, Any]:
+        """Percentiles in microseconds of the runs that were timed (one in 16 of very short ones)."""
+        return self._latency()
+
+    def end_profiling(self) -> str:
+        """End ONNX Runtime's profiling (see `Options.profile`); returns the file's path."""
+        return self._end_profiling()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        source, backend, device, options = self._recipe
+        return _reload, (source, backend, device, options)
+
+    def __repr__(self) -> str:
+        def show(specs: tuple[TensorSpec, ...]) -> str:
+            return ", ".join(f"{s.name}: {s.type} {_shape_text(s)}".rstrip() for s in specs)
+
+        return (
+            f"<zerolane.Session {self.name!r} on {self.backend}, {self.device}: "
+            f"({show(self.inputs)}) -> ({show(self.outputs)})>"
+        )
+
+
+def _spec(row: tuple[str, str, tuple[int | str | None, ...] | None, str, str]) -> TensorSpec:
+    name, dtype, shape, text, kind = row
+    return TensorSpec(name, dtype, shape if kind in ("tensor", "optional") else None, text)
+
+
+def _shape_text(spec: TensorSpec) -> str:
+    if spec.shape is None:
+        return ""
+    return "[" + ", ".join("?" if d is None else str(d) for d in spec.shape) + "]"
+
+
+def _names(outputs: Sequence[str] | None) -> list[str] | None:
+    if outputs is None:
+        return None
+    return [outputs] if isinstance(outputs, str) else list(outputs)
+
+
+def _reload(source: str | bytes, backend: str, device: str, options: Options) -> Session:
+    from zerolane.model.load import load
+
+    return load(source, backend=backend, device=device, options=options)

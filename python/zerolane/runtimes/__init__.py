@@ -1,0 +1,1 @@
+"""Finding the vendor libraries and saying what is there."""
