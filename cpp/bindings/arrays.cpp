@@ -111,7 +111,7 @@ bool read_ndarray(PyObject* object, bool writable, View* view) noexcept {
 }
 
 Lent lend(py::handle object, const TensorSpec& spec, bool copy, bool writable,
-          const std::string& what) {
+          const Subject& subject) {
   Lent lent;
   if (read_ndarray(object.ptr(), writable, &lent.view)) {
     lent.owner = py::reinterpret_borrow<py::object>(object);
@@ -119,13 +119,13 @@ Lent lend(py::handle object, const TensorSpec& spec, bool copy, bool writable,
   }
   bool numpy = ndarray_type() != nullptr && PyObject_TypeCheck(object.ptr(), ndarray_type()) != 0;
   if (!numpy && py::hasattr(object, "__dlpack__")) {
-    if (take_dlpack(object, writable, what, &lent)) return lent;
+    if (take_dlpack(object, writable, subject, &lent)) return lent;
   }
   // NumPy says what is wrong with it, or makes a usable array.
-  lent.owner =
-      helpers().attr("usable")(object, std::string(dtype_name(spec.dtype)), copy, writable, what);
+  lent.owner = helpers().attr("usable")(object, std::string(dtype_name(spec.dtype)), copy, writable,
+                                        subject.text, subject.name);
   if (!read_ndarray(lent.owner.ptr(), writable, &lent.view)) {
-    throw make_error(Code::kUnsupported, "reading " + what,
+    throw make_error(Code::kUnsupported, "reading " + subject.text,
                      "an array of type " +
                          py::str(py::type::handle_of(lent.owner)).cast<std::string>() +
                          " and dtype " + py::str(lent.owner.attr("dtype")).cast<std::string>() +
@@ -140,26 +140,26 @@ bool is_value_spec(const TensorSpec& spec) {
          spec.dtype == DType::kString;
 }
 
-Value read_value(py::handle object, const TensorSpec& spec, const std::string& what,
+Value read_value(py::handle object, const TensorSpec& spec, const Subject& subject,
                  std::vector<py::object>* owners) {
   if (spec.kind == ValueKind::kSequence) {
     Sequence sequence;
     TensorSpec item = spec;
     item.kind = spec.type.find("map(") != std::string::npos ? ValueKind::kMap : ValueKind::kTensor;
     if (!py::isinstance<py::list>(object) && !py::isinstance<py::tuple>(object)) {
-      throw make_error(Code::kInvalidArgument, "reading " + what,
+      throw make_error(Code::kInvalidArgument, "reading " + subject.text,
                        "a " + std::string(Py_TYPE(object.ptr())->tp_name) +
                            " was given, the model has a " + spec.type,
                        "give a list", spec.name);
     }
     for (py::handle element : object) {
-      sequence.items.push_back(read_value(element, item, what, owners));
+      sequence.items.push_back(read_value(element, item, subject, owners));
     }
     return sequence;
   }
   if (spec.kind == ValueKind::kMap) {
-    py::object parts =
-        helpers().attr("split_map")(object, std::string(dtype_name(spec.dtype)), spec.type, what);
+    py::object parts = helpers().attr("split_map")(object, std::string(dtype_name(spec.dtype)),
+                                                   spec.type, subject.text, subject.name);
     py::object keys = parts[py::int_(0)];
     Map map;
     if (py::isinstance<py::str>(parts[py::int_(2)])) {
@@ -169,19 +169,19 @@ Value read_value(py::handle object, const TensorSpec& spec, const std::string& w
     }
     TensorSpec values = spec;
     values.kind = ValueKind::kTensor;
-    map.values.push_back(read_value(parts[py::int_(1)], values, what, owners));
+    map.values.push_back(read_value(parts[py::int_(1)], values, subject, owners));
     return map;
   }
   if (spec.dtype == DType::kString) {
-    py::object parts = helpers().attr("split_strings")(object, what);
+    py::object parts = helpers().attr("split_strings")(object, subject.text, subject.name);
     Strings strings;
     strings.shape = Shape(parts[py::int_(0)].cast<std::vector<int64_t>>());
     strings.items = parts[py::int_(1)].cast<std::vector<std::string>>();
     return strings;
   }
-  Lent lent = lend(object, spec, true, false, what);
+  Lent lent = lend(object, spec, true, false, subject);
   if (lent.view.dtype != spec.dtype)
-    check_tensor(spec, lent.view.dtype, lent.view.shape, "input", what);
+    check_tensor(spec, lent.view.dtype, lent.view.shape, "input", subject.text);
   owners->push_back(lent.owner);
   auto storage = std::make_shared<Storage>(lent.view.data, lent.view.device, nullptr, true);
   return Tensor(std::move(storage), lent.view.dtype, lent.view.shape);

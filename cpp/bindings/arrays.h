@@ -9,6 +9,12 @@ namespace zerolane::bindings {
 
 // Arrays between Python and the core. All of it needs the GIL.
 
+// What is being read, for messages: its name, and the whole of it.
+struct Subject {
+  std::string name;  // "x"
+  std::string text;  // "input 'x' of m.onnx"
+};
+
 // Memory lent by a Python object: the view is good while `owner` lives.
 struct Lent {
   View view;
@@ -22,13 +28,13 @@ bool read_ndarray(PyObject* object, bool writable, View* view) noexcept;
 // Any array: NumPy, or through DLPack. Scalars, lists and buffers become NumPy arrays. Where the
 // memory cannot be used as it is (not row-major, misaligned, byte-swapped, read-only for
 // `writable`), it is copied if `copy` and not `writable`, else refused. The dtype is not converted.
-// `what` names it in messages: "input 'x' of m.onnx".
+//
 Lent lend(pybind11::handle object, const TensorSpec& spec, bool copy, bool writable,
-          const std::string& what);
+          const Subject& subject);
 
 // Strings, sequences and maps from str arrays, lists and dicts. Tensors inside share the objects'
 // memory; `owners` keeps them alive.
-Value read_value(pybind11::handle object, const TensorSpec& spec, const std::string& what,
+Value read_value(pybind11::handle object, const TensorSpec& spec, const Subject& subject,
                  std::vector<pybind11::object>* owners);
 
 // Whether values of this spec go through read_value instead of lend.

@@ -25,19 +25,24 @@ bool is_shape(py::handle given) {
                      [](py::handle item) { return PyIndex_Check(item.ptr()) != 0; });
 }
 
-Shape read_shape(py::handle given, const std::string& what) {
+Shape read_shape(py::handle given, const Subject& subject) {
   std::vector<int64_t> dims;
-  if (py::isinstance<py::int_>(given)) {
-    dims.push_back(given.cast<int64_t>());
-  } else {
-    for (py::handle item : given) dims.push_back(item.cast<int64_t>());
-  }
-  for (int64_t dim : dims) {
-    if (dim < 0) {
-      throw make_error(Code::kInvalidArgument, "reading the shape of " + what,
-                       py::repr(given).cast<std::string>() + " has a negative size",
-                       "give sizes of zero or more");
+  auto add = [&](py::handle item) {
+    int overflow = 0;
+    auto index = py::reinterpret_steal<py::object>(PyNumber_Index(item.ptr()));
+    if (!index) throw py::error_already_set();
+    int64_t dim = PyLong_AsLongLongAndOverflow(index.ptr(), &overflow);
+    if (overflow != 0 || dim < 0) {
+      throw make_error(Code::kInvalidArgument, "reading the shape of " + subject.text,
+                       py::repr(given).cast<std::string>() + " has a size below 0 or above 2^63",
+                       "give the sizes of a tensor that fits in memory", subject.name);
     }
+    dims.push_back(dim);
+  };
+  if (py::isinstance<py::int_>(given)) {
+    add(given);
+  } else {
+    for (py::handle item : given) add(item);
   }
   return Shape(dims);
 }
@@ -75,20 +80,21 @@ PyBinding::PyBinding(py::object owner, const py::dict& inputs, const py::dict& o
 py::object PyBinding::bind_memory(const TensorSpec& spec, py::handle given, bool input,
                                   View* view) {
   const char* role = input ? "input" : "output";
-  const std::string what = std::string(role) + " '" + spec.name + "' of " + session_->name();
+  const Subject subject{spec.name,
+                        std::string(role) + " '" + spec.name + "' of " + session_->name()};
   if (is_value_spec(spec)) {
-    throw make_error(Code::kUnsupported, "binding " + what,
+    throw make_error(Code::kUnsupported, "binding " + subject.text,
                      "it is a " + spec.type + ", which has no fixed memory", "use session(...)",
                      spec.name);
   }
   if (input && is_shape(given)) {
-    Shape shape = read_shape(given, what);
+    Shape shape = read_shape(given, subject);
     check_tensor(spec, spec.dtype, shape, role, session_->name());
     py::object array = new_ndarray(spec.dtype, shape, view);
     std::memset(view->data, 0, view->bytes());  // a run before the first write must not read junk
     return array;
   }
-  Lent lent = lend(given, spec, /*copy=*/false, /*writable=*/!input, what);
+  Lent lent = lend(given, spec, /*copy=*/false, /*writable=*/!input, subject);
   check_tensor(spec, lent.view.dtype, lent.view.shape, role, session_->name());
   *view = lent.view;
   arrays_.push_back(lent.owner);
@@ -104,7 +110,7 @@ void PyBinding::bind_inputs(const py::dict& given) {
     py::object array;
     if (given.contains(name)) {
       array = bind_memory(spec, given[name], true, &view);
-    } else if (i >= session_->required_inputs()) {
+    } else if (i >= session_->required_inputs() || spec.optional) {
       input_shapes_.emplace_back();
       continue;
     } else if (spec.is_static()) {

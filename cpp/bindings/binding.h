@@ -26,7 +26,10 @@ class PyBinding {
   const pybind11::object& inputs() const { return inputs_view_; }
   const pybind11::object& outputs() const { return outputs_view_; }
   const GilPolicy& gil() const { return gil_; }
-  void cancel() noexcept { context_->cancel(); }
+  // Ends the run in progress, if there is one.
+  void cancel() noexcept {
+    if (busy_.load()) context_->cancel();
+  }
 
  private:
   void bind_inputs(const pybind11::dict& given);

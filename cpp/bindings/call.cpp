@@ -126,6 +126,10 @@ void CallFrame::hold_inputs() {
   }
 }
 
+Subject CallFrame::subject_of(const TensorSpec& spec, const char* role) const {
+  return {spec.name, std::string(role) + " '" + spec.name + "' of " + session_->name()};
+}
+
 void CallFrame::prepare_inputs(bool copy) {
   const auto& specs = session_->inputs();
   bool changed = predicted_.empty();
@@ -134,7 +138,7 @@ void CallFrame::prepare_inputs(bool copy) {
     const TensorSpec& spec = specs[i];
     PyObject* object = inputs[i];
     if (object == nullptr) {
-      if (i < session_->required_inputs()) {
+      if (i < session_->required_inputs() && !spec.optional) {
         throw make_error(
             Code::kInvalidArgument, "calling " + session_->name(),
             "input '" + spec.name + "' (" + spec.type + " " + spec.shape_text() + ") was not given",
@@ -146,8 +150,7 @@ void CallFrame::prepare_inputs(bool copy) {
       continue;
     }
     if (is_value_spec(spec)) {
-      std::string what = "input '" + spec.name + "' of " + session_->name();
-      Value value = read_value(object, spec, what, &owners_);
+      Value value = read_value(object, spec, subject_of(spec, "input"), &owners_);
       if (auto* strings = std::get_if<Strings>(&value)) {
         check_tensor(spec, DType::kString, strings->shape, "input", session_->name());
         changed |= !input_seen_[i] || !(input_shapes_[i] == strings->shape);
@@ -159,7 +162,7 @@ void CallFrame::prepare_inputs(bool copy) {
     }
     Lent lent;
     if (!read_ndarray(object, false, &lent.view)) {
-      lent = lend(object, spec, copy, false, "input '" + spec.name + "' of " + session_->name());
+      lent = lend(object, spec, copy, false, subject_of(spec, "input"));
       owners_.push_back(lent.owner);
     }
     if (first) like_ = array_maker(object);
@@ -245,13 +248,13 @@ void CallFrame::prepare_outputs(const CallOptions& options) {
       prepare_output(i);
       continue;
     }
-    const std::string what = "output '" + specs[i].name + "' of " + session_->name();
+    const Subject subject = subject_of(specs[i], "output");
     if (is_value_spec(specs[i])) {
-      throw make_error(Code::kUnsupported, "binding " + what,
+      throw make_error(Code::kUnsupported, "binding " + subject.text,
                        "out= was given, but the output is a " + specs[i].type,
                        "leave it out of out=", specs[i].name);
     }
-    Lent lent = lend(given[i], specs[i], false, true, what);
+    Lent lent = lend(given[i], specs[i], false, true, subject);
     check_tensor(specs[i], lent.view.dtype, lent.view.shape, "output", session_->name());
     owners_.push_back(lent.owner);
     results_[i] = py::reinterpret_borrow<py::object>(given[i]);
@@ -266,10 +269,10 @@ void CallFrame::run_or_retry(Run run) {
     run();
     return;
   } catch (const Error& error) {
-    bool predicted = std::find(plan_.begin(), plan_.end(), Plan::kPredicted) != plan_.end();
-    if (!predicted || (error.code() != Code::kBackend && error.code() != Code::kInvalidArgument)) {
-      throw;
-    }
+    // The words of the releases before and from 1.23 on for "this output has another shape".
+    bool shape = error.message().find("shape verification failed") != std::string::npos ||
+                 error.message().find("OrtValue provided for output") != std::string::npos;
+    if (!shape || std::find(plan_.begin(), plan_.end(), Plan::kPredicted) == plan_.end()) throw;
   }
   // The model may have declared its outputs wrongly. If it runs with memory from the backend, the
   // declaration was wrong, and this session does not trust it again. No Python object is touched

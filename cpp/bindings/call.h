@@ -59,6 +59,7 @@ class CallFrame {
   void prepare_inputs(bool copy);
   void prepare_outputs(const CallOptions& options);
   void prepare_output(size_t index);
+  Subject subject_of(const TensorSpec& spec, const char* role) const;
   size_t output_index(pybind11::handle name) const;
   // Calls `run`; if it fails where results were sized by prediction, once more with memory from the
   // backend.

@@ -22,7 +22,7 @@ py::object owner_of(Record* record) {
   });
 }
 
-py::object ask(py::handle object, const std::string& what) {
+py::object ask(py::handle object, const Subject& subject) {
   using namespace py::literals;
   py::object method = object.attr("__dlpack__");
   try {
@@ -34,36 +34,36 @@ py::object ask(py::handle object, const std::string& what) {
     return method();  // a producer from before version 1
   } catch (py::error_already_set& error) {
     if (error.matches(PyExc_KeyboardInterrupt)) throw;
-    throw make_error(Code::kInvalidArgument, "taking " + what + " through DLPack",
+    throw make_error(Code::kInvalidArgument, "taking " + subject.text + " through DLPack",
                      py::str(error.value()).cast<std::string>(),
-                     "give a plain dense array (for torch: .detach())", what);
+                     "give a plain dense array (for torch: .detach())", subject.name);
   }
 }
 
 }  // namespace
 
-bool take_dlpack(py::handle object, bool writable, const std::string& what, Lent* lent) {
+bool take_dlpack(py::handle object, bool writable, const Subject& subject, Lent* lent) {
   if (py::hasattr(object, "__dlpack_device__")) {
     py::tuple device = object.attr("__dlpack_device__")();
     int type = py::int_(device[0]);
     if (type != kDLCPU && type != kDLCUDAHost) {
-      throw make_error(Code::kDevice, "reading " + what,
+      throw make_error(Code::kDevice, "reading " + subject.text,
                        "the array is on device type " + std::to_string(type) +
                            " (2 is CUDA), this session takes host memory",
-                       "copy it to the CPU first (.cpu())", what);
+                       "copy it to the CPU first (.cpu())", subject.name);
     }
   }
-  py::object capsule = ask(object, what);
+  py::object capsule = ask(object, subject);
   PyObject* raw = capsule.ptr();
   DlpackInfo info;
   if (PyCapsule_IsValid(raw, "dltensor_versioned")) {
     auto* record =
         static_cast<DLManagedTensorVersioned*>(PyCapsule_GetPointer(raw, "dltensor_versioned"));
     if (record->version.major != DLPACK_MAJOR_VERSION) {
-      throw make_error(Code::kUnsupported, "taking " + what + " through DLPack",
+      throw make_error(Code::kUnsupported, "taking " + subject.text + " through DLPack",
                        "the record has version " + std::to_string(record->version.major) + "." +
                            std::to_string(record->version.minor) + ", 1.x is known",
-                       "use an array library that speaks DLPack 1", what);
+                       "use an array library that speaks DLPack 1", subject.name);
     }
     info = inspect(record->dl_tensor, record->flags);
     PyCapsule_SetName(raw, "used_dltensor_versioned");
@@ -74,9 +74,9 @@ bool take_dlpack(py::handle object, bool writable, const std::string& what, Lent
     PyCapsule_SetName(raw, "used_dltensor");
     lent->owner = owner_of(record);
   } else {
-    throw make_error(Code::kInvalidArgument, "taking " + what + " through DLPack",
+    throw make_error(Code::kInvalidArgument, "taking " + subject.text + " through DLPack",
                      "__dlpack__ returned no DLPack capsule", "report this to the array library",
-                     what);
+                     subject.name);
   }
   lent->view = info.view;
   auto address = reinterpret_cast<uintptr_t>(info.view.data);

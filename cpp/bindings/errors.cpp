@@ -17,6 +17,13 @@ void set_python_error(const Error& error) {
   }
 }
 
+PyObject* refuse_new(PyTypeObject* type, PyObject*, PyObject*) noexcept {
+  PyErr_Format(PyExc_TypeError,
+               "%s objects are made by zerolane's functions, not by calling the type",
+               type->tp_name);
+  return nullptr;
+}
+
 GilPolicy::Mode parse_gil_mode(const std::string& text) {
   if (text == "auto") return GilPolicy::Mode::kAuto;
   if (text == "hold") return GilPolicy::Mode::kHold;

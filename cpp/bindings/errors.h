@@ -28,6 +28,10 @@ PyObject* slot(Body body) noexcept {
   return nullptr;
 }
 
+// For types that only native code makes: TypeName() raises TypeError. Without it an instance could
+// exist that has no native part.
+PyObject* refuse_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) noexcept;
+
 void bind_errors(pybind11::module_& module);
 
 }  // namespace zerolane::bindings

@@ -156,14 +156,14 @@ py::object submit(const py::object& owner, const py::tuple& args, const py::obje
   auto& session = owner.cast<PySession&>();
   session.check_fork();
   drain_finished();
-  bool dict = args.size() == 1 && kwargs.is_none() && py::isinstance<py::dict>(args[0]);
+  PyObject* named = kwargs.is_none() ? nullptr : kwargs.ptr();
+  bool dict = session.is_dict_form(args.ptr(), named);
   std::unique_ptr<CallFrame> frame = session.frames().take();
   try {
     if (dict) {
       session.sort_inputs(nullptr, 0, py::object(args[0]).ptr(), &frame->inputs);
     } else {
-      session.sort_inputs(&PyTuple_GET_ITEM(args.ptr(), 0), args.size(),
-                          kwargs.is_none() ? nullptr : kwargs.ptr(), &frame->inputs);
+      session.sort_inputs(&PyTuple_GET_ITEM(args.ptr(), 0), args.size(), named, &frame->inputs);
     }
     frame->prepare(options);
     frame->hold_inputs();
@@ -179,7 +179,9 @@ py::object submit(const py::object& owner, const py::tuple& args, const py::obje
 
 void bind_future(py::module_& module) {
   using namespace py::literals;
-  py::class_<PyFuture>(module, "Future", "The result of a submitted call. Any thread.")
+  auto setup =
+      py::custom_type_setup([](PyHeapTypeObject* type) { type->ht_type.tp_new = refuse_new; });
+  py::class_<PyFuture>(module, "Future", setup, "The result of a submitted call. Any thread.")
       .def("result", &PyFuture::result, "timeout"_a = py::none(),
            "Blocks up to `timeout` seconds; returns the result or raises the call's error.")
       .def("exception", &PyFuture::exception, "timeout"_a = py::none(),

@@ -25,6 +25,13 @@ std::span<const std::byte> bytes_of(const py::bytes& data) {
   return {reinterpret_cast<const std::byte*>(text), static_cast<size_t>(size)};
 }
 
+// A path as the system wants it; names that are no UTF-8 come through.
+std::string path_of(const py::object& path) {
+  auto encoded = py::reinterpret_steal<py::bytes>(PyUnicode_EncodeFSDefault(path.ptr()));
+  if (!encoded) throw py::error_already_set();
+  return encoded;
+}
+
 ort::Options read_options(const py::dict& given) {
   ort::Options options;
   options.threads = given["threads"].cast<int>();
@@ -121,7 +128,7 @@ py::dict read_model(const py::object& model) {
     ReleaseGil release;
     scanned = read_onnx_model(bytes);
   } else {
-    auto path = model.cast<std::string>();
+    std::string path = path_of(model);
     ReleaseGil release;
     MappedFile file = MappedFile::open(path);
     scanned = read_onnx_model(file.bytes());
@@ -178,7 +185,7 @@ std::unique_ptr<PySession> load_session(const py::object& model, const py::dict&
       ReleaseGil release;
       session = ort::load_bytes(rt, bytes, name, folder, native);
     } else {
-      auto path = model.cast<std::string>();
+      std::string path = path_of(model);
       ReleaseGil release;
       session = ort::load_file(rt, path, native);
     }

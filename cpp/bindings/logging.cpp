@@ -41,7 +41,13 @@ void drain_log() {
   if (!log_waiting()) return;
   py::error_scope keep;  // an error on its way must survive the logging calls
   try {
-    py::object get_logger = py::module_::import("logging").attr("getLogger");
+    py::module_ logging = py::module_::import("logging");
+    py::object get_logger = logging.attr("getLogger");
+    static bool quiet = false;
+    if (!quiet) {  // as libraries do: nothing on stderr unless the program sets logging up
+      get_logger("zerolane").attr("addHandler")(logging.attr("NullHandler")());
+      quiet = true;
+    }
     for (const LogRecord& record : take_log()) {
       py::object logger = get_logger("zerolane." + record.source);
       logger.attr("log")(

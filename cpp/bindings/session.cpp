@@ -95,11 +95,18 @@ py::object PySession::as_arrays(std::vector<py::object>& results) const {
   return py::reinterpret_steal<py::object>(tuple);
 }
 
+bool PySession::is_dict_form(PyObject* args, PyObject* kwargs) const {
+  if (PyTuple_GET_SIZE(args) != 1 || kwargs != nullptr) return false;
+  // The only input of a model may itself be a map.
+  const auto& specs = session_->inputs();
+  return PyDict_Check(PyTuple_GET_ITEM(args, 0)) &&
+         !(specs.size() == 1 && specs[0].kind == ValueKind::kMap);
+}
+
 py::object PySession::call(PyObject* args, PyObject* kwargs) {
   check_fork();
   auto count = static_cast<size_t>(PyTuple_GET_SIZE(args));
-  bool dict = count == 1 && kwargs == nullptr && PyDict_Check(PyTuple_GET_ITEM(args, 0)) &&
-              !(session_->inputs().size() == 1 && session_->inputs()[0].kind == ValueKind::kMap);
+  bool dict = is_dict_form(args, kwargs);
   CallOptions options;
   options.copy = copy_;
   BorrowedFrame frame(frames_);
@@ -127,9 +134,8 @@ namespace {
 
 PySession& self_of(PyObject* object) {
   auto* instance = reinterpret_cast<py::detail::instance*>(object);
-  // A subclass that forgot to call __init__ has no native part.
   void* value = instance->simple_layout ? instance->simple_value_holder[0] : nullptr;
-  if (value == nullptr) return py::cast<PySession&>(py::handle(object));
+  if (value == nullptr) throw py::type_error("this session was never loaded; use zl.load(model)");
   return *static_cast<PySession*>(value);
 }
 
@@ -159,7 +165,7 @@ CallOptions make_options(const PySession& self, const py::object& deadline_ms,
 
 py::tuple describe(const std::vector<TensorSpec>& specs, size_t begin, size_t end) {
   py::tuple rows(end - begin);
-  static const char* const kKinds[] = {"tensor", "sequence", "map", "optional", "sparse", "opaque"};
+  static const char* const kKinds[] = {"tensor", "sequence", "map", "sparse", "opaque"};
   for (size_t i = begin; i < end; ++i) {
     const TensorSpec& spec = specs[i];
     py::object shape = py::none();

@@ -31,6 +31,9 @@ class PySession {
   }
 
   pybind11::object call(PyObject* args, PyObject* kwargs);
+  // Whether these arguments are one dict of inputs, so that the results are a dict too. `kwargs`
+  // may be null.
+  bool is_dict_form(PyObject* args, PyObject* kwargs) const;
   pybind11::object run(const pybind11::dict& inputs, const CallOptions& options);
 
   // Puts the inputs (borrowed) into the session's order, null for those left out. Unknown names,

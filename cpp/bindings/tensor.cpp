@@ -5,6 +5,7 @@
 
 #include <optional>
 
+#include "bindings/errors.h"
 #include "bindings/gil.h"
 #include "core/dlpack.h"
 #include "core/error.h"
@@ -63,7 +64,9 @@ py::tuple shape_of(const PyTensor& self) {
 
 void bind_tensor(py::module_& module) {
   using namespace py::literals;
-  py::class_<PyTensor>(module, "Tensor",
+  auto setup =
+      py::custom_type_setup([](PyHeapTypeObject* type) { type->ht_type.tp_new = refuse_new; });
+  py::class_<PyTensor>(module, "Tensor", setup,
                        "A dense row-major tensor in native memory, handed out through DLPack.")
       .def_property_readonly("shape", shape_of)
       .def_property_readonly(

@@ -23,7 +23,8 @@ Error unreadable(const std::string& path, const std::string& found) {
 }  // namespace
 
 MappedFile MappedFile::open(const std::string& path) {
-  int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  // O_NONBLOCK: opening a named pipe must fail the check below, not wait for a writer.
   if (file < 0) throw unreadable(path, std::strerror(errno));
   struct stat info{};
   if (::fstat(file, &info) != 0 || !S_ISREG(info.st_mode)) {

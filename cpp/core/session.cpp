@@ -26,7 +26,7 @@ std::string TensorSpec::shape_text() const {
 void check_tensor(const TensorSpec& spec, DType dtype, const Shape& shape, const char* role,
                   const std::string& model) {
   auto doing = [&] { return std::string("binding ") + role + " '" + spec.name + "' of " + model; };
-  if (spec.kind != ValueKind::kTensor && spec.kind != ValueKind::kOptional) {
+  if (spec.kind != ValueKind::kTensor) {
     throw make_error(Code::kInvalidArgument, doing(),
                      "an array was given where the model has a " + spec.type,
                      "give a list (sequence) or a dict (map)", spec.name);
@@ -68,8 +68,8 @@ std::vector<PredictedShape> predict_outputs(const Session& session,
   std::vector<PredictedShape> predicted;
   for (const TensorSpec& spec : session.outputs()) {
     PredictedShape& entry = predicted.emplace_back();
-    if (spec.kind != ValueKind::kTensor || !spec.has_shape || !is_plain(spec.dtype) ||
-        spec.shape.size() > kMaxRank) {
+    if (spec.kind != ValueKind::kTensor || spec.optional || !spec.has_shape ||
+        !is_plain(spec.dtype) || spec.shape.size() > kMaxRank) {
       continue;
     }
     std::vector<int64_t> dims;

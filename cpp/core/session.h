@@ -12,12 +12,13 @@
 
 namespace zerolane {
 
-enum class ValueKind { kTensor, kSequence, kMap, kOptional, kSparse, kOpaque };
+enum class ValueKind { kTensor, kSequence, kMap, kSparse, kOpaque };
 
 // One input or output as the model declares it.
 struct TensorSpec {
   std::string name;
   ValueKind kind = ValueKind::kTensor;
+  bool optional = false;       // may be empty: optional(tensor(...)), optional(sequence(...))
   DType dtype = DType::kNone;  // of the innermost tensor
   bool has_shape = false;      // false: even the rank is unknown
   std::vector<Dim> shape;
@@ -54,7 +55,7 @@ class Context {
 
   virtual void set_input(size_t index, const View& view) = 0;
   virtual void set_input(size_t index, const Value& value) = 0;  // strings, sequences, maps
-  // An optional input is left to its default.
+  // An input that may be left out is: it takes its default, or is empty.
   virtual void clear_input(size_t index) = 0;
   // The result is in `view` when run() returns.
   virtual void set_output(size_t index, const View& view) = 0;
@@ -63,14 +64,14 @@ class Context {
   // The output is not wanted.
   virtual void drop_output(size_t index) = 0;
 
-  // Blocks. Throws kCancelled when cancel() came first, or while it ran; other failures as kBackend
-  // or what they are. After a throw the context can be used again.
+  // Blocks. Throws kCancelled when cancel() came before it or while it ran; other failures as
+  // kBackend or what they are. A cancel() serves one run: afterwards the context can be used again.
   virtual void run() = 0;
   virtual Value take_output(size_t index) = 0;
 
   // Ends a run in progress as soon as the backend allows (between two nodes). Any thread.
   virtual void cancel() noexcept = 0;
-  // Forgets a cancel().
+  // Forgets a cancel() that no run has seen.
   virtual void rearm() = 0;
 };
 

@@ -126,6 +126,11 @@ void check(const Runtime& rt, OrtStatus* status, const std::string& doing,
   OrtErrorCode number = rt.api.GetErrorCode(status);
   std::string message = rt.api.GetErrorMessage(status);
   rt.api.ReleaseStatus(status);
+  size_t mark = message.find(kGuardMark);
+  if (mark != std::string::npos) {
+    throw make_error(Code::kInvalidArgument, doing, message.substr(mark + kGuardMark.size()), "",
+                     subject);
+  }
   Code code = Code::kBackend;
   std::string remedy = "see the message of ONNX Runtime " + rt.version;
   switch (number) {
@@ -148,6 +153,10 @@ void check(const Runtime& rt, OrtStatus* status, const std::string& doing,
       break;
     default:
       break;
+  }
+  if (message.find("is not currently registered or supported") != std::string::npos) {
+    code = Code::kUnsupported;  // an element type that the library does not have
+    remedy = "convert that tensor's type in the model";
   }
   if (message.find("bad_alloc") != std::string::npos ||
       message.find("Failed to allocate memory") != std::string::npos) {

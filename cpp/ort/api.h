@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/error.h"
@@ -41,6 +42,10 @@ inline constexpr int kOldestMinor = 19;
 Runtime& open_runtime(const std::string& path, int threads, bool spin);
 // The open one, or null.
 Runtime* runtime() noexcept;
+
+// Stands in front of the messages of our own operators, so that check() can tell them from the
+// library's.
+inline constexpr std::string_view kGuardMark = "[zerolane] ";
 
 // Throws for a status that is not null, and releases it. The only place where a status becomes an
 // Error.

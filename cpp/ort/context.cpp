@@ -190,9 +190,9 @@ void ContextImpl::run() {
     status = api_.RunWithBinding(session_->handle(), run_options_.get(), binding_.get());
   }
   if (cancelled_.load(std::memory_order_relaxed)) [[unlikely]] {
-    bool ended = status != nullptr;
-    if (ended) api_.ReleaseStatus(status);
-    if (ended) {
+    rearm();
+    if (status != nullptr) {
+      api_.ReleaseStatus(status);
       throw make_error(Code::kCancelled, "running " + session_->name(), "the run was cancelled",
                        "run it again if the result is still wanted", session_->name());
     }

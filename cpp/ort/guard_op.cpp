@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ort/guard_op.h"
 
+#include <array>
 #include <cstring>
 #include <exception>
 #include <memory>
@@ -18,6 +19,8 @@ const Runtime* g_rt = nullptr;
 
 struct GuardKernel {
   std::string what;
+  GuardRule rule;
+  int64_t argument;
 };
 
 // Runs the body of a callback; an exception becomes a status, none leaves.
@@ -33,7 +36,7 @@ OrtStatus* guarded(Body body) noexcept {
 
 void ok(OrtStatus* status) { check(*g_rt, status, "checking an operator's input", "guard"); }
 
-std::string read_attribute(const OrtKernelInfo* info, const char* name) {
+std::string read_text(const OrtKernelInfo* info, const char* name) {
   size_t size = 0;
   // The first call only asks for the size; some releases report that as an error.
   OrtStatus* status = g_rt->api.KernelInfoGetAttribute_string(info, name, nullptr, &size);
@@ -43,43 +46,57 @@ std::string read_attribute(const OrtKernelInfo* info, const char* name) {
   return std::string(text.c_str());
 }
 
+int64_t read_int(const OrtKernelInfo* info, const char* name) {
+  int64_t value = 0;
+  ok(g_rt->api.KernelInfoGetAttribute_int64(info, name, &value));
+  return value;
+}
+
 OrtStatus* create(const OrtCustomOp*, const void*, const OrtKernelInfo* info, void** kernel) {
   return guarded([&] {
     auto made = std::make_unique<GuardKernel>();
-    made->what = read_attribute(info, "what");
+    made->what = read_text(info, "what");
+    made->rule = static_cast<GuardRule>(read_int(info, "rule"));
+    made->argument = read_int(info, "argument");
     *kernel = made.release();
   });
 }
 
-OrtStatus* compute(void* kernel, OrtKernelContext* context) {
+OrtStatus* compute(void* object, OrtKernelContext* context) {
   return guarded([&] {
     const Api& api = g_rt->api;
+    const auto& kernel = *static_cast<GuardKernel*>(object);
     const OrtValue* input = nullptr;
     ok(api.KernelContext_GetInput(context, 0, &input));
     Handle<OrtTensorTypeAndShapeInfo> info(api.ReleaseTensorTypeAndShapeInfo);
     ok(api.GetTensorTypeAndShape(input, info.out()));
     size_t rank = 0;
     ONNXTensorElementDataType type = 0;
-    int64_t dims[kMaxRank];
+    std::array<int64_t, kMaxRank> dims;
     ok(api.GetDimensionsCount(info.get(), &rank));
     ok(api.GetTensorElementType(info.get(), &type));
-    if (rank > kMaxRank) rank = kMaxRank;  // no guarded operator has that many
-    ok(api.GetDimensions(info.get(), dims, rank));
-    Shape shape(std::span<const int64_t>(dims, rank));
-    if (shape.count() == 0) {
-      throw make_error(
-          Code::kInvalidArgument, static_cast<GuardKernel*>(kernel)->what,
-          "its input has shape " + shape.text() + ", every dimension must be above zero",
-          "skip the call for empty input (ONNX Runtime would end the process here)");
+    if (rank > kMaxRank) {
+      throw Error(Code::kUnsupported, std::string(kGuardMark) + kernel.what + " has rank " +
+                                          std::to_string(rank) + ", at most " +
+                                          std::to_string(kMaxRank) + " is supported");
+    }
+    ok(api.GetDimensions(info.get(), dims.data(), rank));
+    Shape shape(std::span<const int64_t>(dims.data(), rank));
+    if (!holds(kernel.rule, kernel.argument, shape.dims())) {
+      throw Error(Code::kInvalidArgument,
+                  std::string(kGuardMark) + kernel.what + " has shape " + shape.text() +
+                      ", expected " + requirement(kernel.rule, kernel.argument) +
+                      "; skip the call for such input (ONNX Runtime would end the process here)");
     }
     OrtValue* output = nullptr;
-    ok(api.KernelContext_GetOutput(context, 0, dims, rank, &output));
+    ok(api.KernelContext_GetOutput(context, 0, dims.data(), rank, &output));
     void* from = nullptr;
     void* to = nullptr;
     ok(api.GetTensorMutableData(const_cast<OrtValue*>(input), &from));
     ok(api.GetTensorMutableData(output, &to));
     // Usually the same memory: the alias map below lets the library share it.
-    if (from != to) std::memcpy(to, from, dtype_bytes(static_cast<DType>(type), shape.count()));
+    size_t bytes = dtype_bytes(static_cast<DType>(type), shape.count());
+    if (from != to && bytes > 0) std::memcpy(to, from, bytes);
   });
 }
 

@@ -61,7 +61,13 @@ std::shared_ptr<Session> load(Runtime& rt, std::span<const std::byte> bytes,
           ? rt.api.CreateSessionFromArray(rt.env, bytes.data(), bytes.size(), session_options.get(),
                                           session.out())
           : rt.api.CreateSession(rt.env, path.c_str(), session_options.get(), session.out());
-  check(rt, status, doing, name);
+  try {
+    check(rt, status, doing, name);
+  } catch (const Error& error) {
+    // The options were accepted above, so what is invalid here is the model.
+    if (error.code() != Code::kInvalidArgument) throw;
+    throw Error(Code::kInvalidModel, error.message(), error.subject());
+  }
   bool host_only =
       std::all_of(options.providers.begin(), options.providers.end(), is_host_provider);
   return std::make_shared<SessionImpl>(rt, std::move(session), name, host_only,

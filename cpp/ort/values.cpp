@@ -245,7 +245,7 @@ TensorSpec read_spec(const Runtime& rt, std::string name, const OrtTypeInfo* inf
       check(rt, rt.api.CastTypeInfoToOptionalTypeInfo(info, &optional), doing, spec.name);
       check(rt, rt.api.GetOptionalContainedTypeInfo(optional, item.out()), doing, spec.name);
       TensorSpec inner = read_spec(rt, spec.name, item.get());
-      inner.kind = inner.kind == ValueKind::kTensor ? ValueKind::kOptional : inner.kind;
+      inner.optional = true;
       inner.type = "optional(" + inner.type + ")";
       return inner;
     }

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Builds and runs the C++ tests: plain, then under address+undefined, then under the thread sanitizer.
+# Argument: folder with cmake and ninja (optional). Skips, with the reason, where doctest is missing.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+bin=${1:-}
+cmake=$(command -v "$bin/cmake" || command -v cmake) || { echo "C++ tests skipped: no cmake" >&2; exit 0; }
+ninja=$(command -v "$bin/ninja" || command -v ninja || true)
+if ! echo '#include <doctest/doctest.h>' | "${CXX:-g++}" -x c++ -fsyntax-only - 2>/dev/null; then
+  echo "C++ tests skipped: doctest is not installed (Debian: doctest-dev)" >&2
+  exit 0
+fi
+mkdir -p build
+for sanitize in "" address,undefined thread; do
+  build=build/tests-${sanitize:-plain}
+  echo "C++ tests (${sanitize:-plain})" >&2
+  "$cmake" -S . -B "$build" ${ninja:+-G Ninja "-DCMAKE_MAKE_PROGRAM=$ninja"} -DZEROLANE_TESTS=ON \
+    -DZEROLANE_SANITIZE="$sanitize" -DCMAKE_BUILD_TYPE=Release >"$build.log" 2>&1 || { cat "$build.log"; exit 1; }
+  "$cmake" --build "$build" --parallel "$(nproc)" >"$build.log" 2>&1 || { cat "$build.log"; exit 1; }
+  ASAN_OPTIONS=allocator_may_return_null=1 "$build/tests/cpp/zerolane_tests"
+done
