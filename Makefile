@@ -52,7 +52,7 @@ format: $(VENV)/installed
 
 # Writes python/zerolane/_native.pyi from the built module; a test compares the two.
 stubs: $(VENV)/installed
-	$(BIN)/python python/zerolane_stubs.py
+	$(BIN)/python -m tests.rules.stubs
 
 clean:
 	rm -rf $(VENV) build dist wheelhouse

@@ -193,7 +193,17 @@ py::object new_ndarray(DType dtype, const Shape& shape, View* view) {
   PyObject* array = api.PyArray_NewFromDescr_(
       api.PyArray_Type_, descr.release().ptr(), static_cast<int>(shape.rank()),
       reinterpret_cast<const Py_intptr_t*>(shape.data()), nullptr, nullptr, 0, nullptr);
-  if (array == nullptr) throw py::error_already_set();
+  if (array == nullptr) {
+    // NumPy has two errors for "too big".
+    bool size =
+        PyErr_ExceptionMatches(PyExc_MemoryError) || PyErr_ExceptionMatches(PyExc_ValueError);
+    if (!size) throw py::error_already_set();
+    PyErr_Clear();
+    throw make_error(Code::kOutOfMemory, "making an array",
+                     "shape " + shape.text() + " of " + std::string(dtype_name(dtype)) +
+                         " does not fit in memory",
+                     "use smaller shapes");
+  }
   view->data = reinterpret_cast<py::detail::PyArray_Proxy*>(array)->data;
   view->dtype = dtype;
   view->device = {};

@@ -269,10 +269,8 @@ void CallFrame::run_or_retry(Run run) {
     run();
     return;
   } catch (const Error& error) {
-    // The words of the releases before and from 1.23 on for "this output has another shape".
-    bool shape = error.message().find("shape verification failed") != std::string::npos ||
-                 error.message().find("OrtValue provided for output") != std::string::npos;
-    if (!shape || std::find(plan_.begin(), plan_.end(), Plan::kPredicted) == plan_.end()) throw;
+    bool predicted = std::find(plan_.begin(), plan_.end(), Plan::kPredicted) != plan_.end();
+    if (!predicted || error.code() != Code::kShapeMismatch) throw;
   }
   // The model may have declared its outputs wrongly. If it runs with memory from the backend, the
   // declaration was wrong, and this session does not trust it again. No Python object is touched

@@ -32,7 +32,7 @@ GilPolicy::Mode parse_gil_mode(const std::string& text) {
                    "use 'auto', 'hold' or 'release'", "gil");
 }
 
-void bind_errors(py::module_&) {
+void bind_errors() {
   py::register_exception_translator([](std::exception_ptr pointer) {
     try {
       if (pointer) std::rethrow_exception(pointer);

@@ -32,6 +32,7 @@ PyObject* slot(Body body) noexcept {
 // exist that has no native part.
 PyObject* refuse_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) noexcept;
 
-void bind_errors(pybind11::module_& module);
+// Translates Error for all functions of the module.
+void bind_errors();
 
 }  // namespace zerolane::bindings

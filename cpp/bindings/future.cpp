@@ -179,6 +179,10 @@ py::object submit(const py::object& owner, const py::tuple& args, const py::obje
 
 void bind_future(py::module_& module) {
   using namespace py::literals;
+  py::class_<CompletionQueue, std::shared_ptr<CompletionQueue>>(module, "CompletionQueue")
+      .def(py::init<>())
+      .def("fileno", &CompletionQueue::descriptor)
+      .def("drain", &CompletionQueue::drain);
   auto setup =
       py::custom_type_setup([](PyHeapTypeObject* type) { type->ht_type.tp_new = refuse_new; });
   py::class_<PyFuture>(module, "Future", setup, "The result of a submitted call. Any thread.")
@@ -192,17 +196,15 @@ void bind_future(py::module_& module) {
            "Cancelled.")
       .def("cancelled", &PyFuture::cancelled)
       .def("_notify", &PyFuture::notify, "queue"_a, "token"_a);
-  py::class_<CompletionQueue, std::shared_ptr<CompletionQueue>>(module, "CompletionQueue")
-      .def(py::init<>())
-      .def("fileno", &CompletionQueue::descriptor)
-      .def("drain", &CompletionQueue::drain);
-  module.def("shut_down", [] {
+  // Work that is still queued or running is cancelled, or leaving the interpreter would wait for
+  // it.
+  py::module_::import("atexit").attr("register")(py::cpp_function([] {
     {
       ReleaseGil release;
       Executor::shut_down();
     }
     drain_finished();
-  });
+  }));
 }
 
 }  // namespace zerolane::bindings

@@ -61,9 +61,11 @@ void drain_log() {
   }
 }
 
-void bind_logging(py::module_& module) {
+void bind_logging() {
   set_log_notifier(ask_python);
-  module.def("stop_logging", [] { set_log_notifier(nullptr); });
+  // Vendor threads may log while the interpreter goes down.
+  py::module_::import("atexit").attr("register")(
+      py::cpp_function([] { set_log_notifier(nullptr); }));
 }
 
 }  // namespace zerolane::bindings

@@ -9,6 +9,7 @@ namespace zerolane::bindings {
 // failure of a handler is reported as unraisable.
 void drain_log();
 
-void bind_logging(pybind11::module_& module);
+// Connects the core's log to drain_log() until the interpreter exits.
+void bind_logging();
 
 }  // namespace zerolane::bindings

@@ -16,8 +16,8 @@
 PYBIND11_MODULE(_native, module) {
   using namespace zerolane;
   watch_forks();
-  bindings::bind_errors(module);
-  bindings::bind_logging(module);
+  bindings::bind_errors();
+  bindings::bind_logging();
   bindings::bind_tensor(module);
   bindings::bind_binding(module);
   bindings::bind_future(module);

@@ -64,8 +64,9 @@ class Context {
   // The output is not wanted.
   virtual void drop_output(size_t index) = 0;
 
-  // Blocks. Throws kCancelled when cancel() came before it or while it ran; other failures as
-  // kBackend or what they are. A cancel() serves one run: afterwards the context can be used again.
+  // Blocks. Throws kShapeMismatch when the memory given for an output has another shape than the
+  // result; kCancelled when cancel() came before it or while it ran; other failures as kBackend or
+  // what they are. A cancel() serves one run: afterwards the context can be used again.
   virtual void run() = 0;
   virtual Value take_output(size_t index) = 0;
 

@@ -154,6 +154,12 @@ void check(const Runtime& rt, OrtStatus* status, const std::string& doing,
     default:
       break;
   }
+  // The words of the releases before and from 1.23 on for "this output has another shape".
+  if (message.find("shape verification failed") != std::string::npos ||
+      message.find("OrtValue provided for output") != std::string::npos) {
+    code = Code::kShapeMismatch;
+    remedy = "give memory of the shape that the model computes, or none";
+  }
   if (message.find("is not currently registered or supported") != std::string::npos) {
     code = Code::kUnsupported;  // an element type that the library does not have
     remedy = "convert that tensor's type in the model";

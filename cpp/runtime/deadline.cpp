@@ -27,9 +27,11 @@ Watchdog::Watchdog() : generation_(fork_generation.load()) {
   sigset_t before;
   ::sigfillset(&all);
   ::pthread_sigmask(SIG_SETMASK, &all, &before);
-  thread_ = std::thread([this] { watch(); });
+  std::thread thread([this] { watch(); });
   ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  ::pthread_setname_np(thread_.native_handle(), "zl-watchdog");
+  ::pthread_setname_np(thread.native_handle(), "zl-watchdog");
+  thread.detach();  // it sleeps until the process ends, and touches nothing but this object, which
+                    // is never freed
 }
 
 Watchdog::Guard::Guard(Context& context, int64_t deadline_ns, bool interruptible)
@@ -79,7 +81,7 @@ int64_t Watchdog::fire_due() {
 }
 
 void Watchdog::watch() {
-  while (!stopping_.load()) {
+  for (;;) {
     int64_t next = fire_due();
     if (next == Guard::kNever) {
       ::sem_wait(&wake_);
@@ -88,12 +90,6 @@ void Watchdog::watch() {
       ::sem_clockwait(&wake_, CLOCK_MONOTONIC, &until);
     }
   }
-}
-
-void Watchdog::stop() {
-  if (stopping_.exchange(true) || forked_since(generation_)) return;
-  ::sem_post(&wake_);
-  thread_.join();
 }
 
 }  // namespace zerolane

@@ -46,21 +46,16 @@ class Watchdog {
   // Async-signal-safe: asks the thread to end the interruptible runs.
   void interrupt() noexcept;
 
-  // Stops and joins the thread (without the GIL). Later guards do nothing.
-  void stop();
-
  private:
   Watchdog();
-  void watch();
+  [[noreturn]] void watch();
   int64_t fire_due();  // returns when to look again
 
   std::mutex mutex_;  // guards guards_; held while a run is ended, so a guard never dies under it
   std::vector<Guard*> guards_;
   sem_t wake_;
   std::atomic<bool> interrupted_{false};
-  std::atomic<bool> stopping_{false};
   unsigned generation_;
-  std::thread thread_;  // last: it uses all of the above
 };
 
 }  // namespace zerolane

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <unordered_set>
 #include <utility>
 
 #include "core/cpus.h"
@@ -125,6 +126,7 @@ struct Workers {
   ThreadPool* pool = nullptr;
   unsigned generation = 0;
   bool closed = false;
+  std::unordered_set<std::shared_ptr<Job>> jobs;  // queued or running
 };
 
 Workers& workers() {
@@ -144,20 +146,35 @@ void Executor::submit(std::shared_ptr<Job> job, void (*release)(std::shared_ptr<
   // The threads of a pool from before a fork do not exist here; the old object is abandoned.
   if (w.pool == nullptr || forked_since(w.generation)) {
     w.pool = new ThreadPool(usable_cpus());
+    for (auto& job : w.jobs)
+      (void)new std::shared_ptr<Job>(job);  // what they hold is not ours here
+    w.jobs.clear();
     w.generation = fork_generation.load();
   }
+  w.jobs.insert(job);
   w.pool->submit([job = std::move(job), release]() mutable {
     job->execute();
+    {
+      std::lock_guard done(workers().mutex);
+      workers().jobs.erase(job);
+    }
     release(std::move(job));
   });
 }
 
 void Executor::shut_down() {
   Workers& w = workers();
-  std::lock_guard lock(w.mutex);
-  w.closed = true;
-  if (w.pool != nullptr && !forked_since(w.generation)) delete w.pool;
-  w.pool = nullptr;
+  ThreadPool* pool = nullptr;
+  std::vector<std::shared_ptr<Job>> jobs;
+  {
+    std::lock_guard lock(w.mutex);
+    w.closed = true;
+    if (forked_since(w.generation)) return;
+    pool = std::exchange(w.pool, nullptr);
+    jobs.assign(w.jobs.begin(), w.jobs.end());
+  }
+  for (auto& job : jobs) job->cancel();
+  delete pool;
 }
 
 }  // namespace zerolane

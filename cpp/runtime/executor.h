@@ -73,7 +73,8 @@ class Executor {
   // Queues the job. `release` gets the last worker-side reference, so that what the job owns is let
   // go where it may be.
   static void submit(std::shared_ptr<Job> job, void (*release)(std::shared_ptr<Job>) noexcept);
-  // Finishes what is queued and joins (without the GIL). Later submits throw kUnavailable.
+  // Cancels what is queued or running and joins (without the GIL). Later submits throw
+  // kUnavailable.
   static void shut_down();
 };
 

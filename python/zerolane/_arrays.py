@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from zerolane.errors import InvalidArgument, Unsupported
+from zerolane.errors import InvalidArgument, OutOfMemory, Unsupported
 
 _EXTENSION_TYPES = frozenset(
     {
@@ -40,11 +40,14 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
                 "or pass torch tensors, which have it",
                 name,
             ) from None
-        return np.dtype(getattr(ml_dtypes, name))
+        extension: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
+        return extension
     return np.dtype(name)
 
 
-def usable(x: object, dtype: str, copy: bool, writable: bool, what: str) -> np.ndarray[Any, Any]:
+def usable(
+    x: object, dtype: str, copy: bool, writable: bool, what: str, subject: str
+) -> np.ndarray[Any, Any]:
     """A row-major, aligned array of native byte order over `x`, or with its values if `copy`.
 
     Python scalars, lists and buffers become arrays of `dtype`; an array keeps its own.
@@ -53,7 +56,7 @@ def usable(x: object, dtype: str, copy: bool, writable: bool, what: str) -> np.n
         raise Unsupported(
             f"reading {what}: a masked array was given, and the mask would be lost; "
             "give .filled(value)",
-            what,
+            subject,
         )
     is_array = isinstance(x, np.ndarray)
     if hasattr(x, "__dlpack__") and not is_array and not isinstance(x, np.generic):
@@ -63,22 +66,22 @@ def usable(x: object, dtype: str, copy: bool, writable: bool, what: str) -> np.n
             raise InvalidArgument(
                 f"reading {what}: its memory cannot be used as it is ({error}); "
                 "give a dense row-major array (for torch: .contiguous())",
-                what,
+                subject,
             ) from error
     elif is_array:
         array = np.asarray(x)
     else:
-        if writable:
-            raise InvalidArgument(
-                f"binding {what}: a {type(x).__name__} was given, memory to write into is needed; "
-                "give an array",
-                what,
-            )
-        array = _from_python(x, dtype, what)
-    if array.dtype.hasobject or array.dtype.kind in "SUOVMm":
+        array = _from_python(x, dtype, what, subject) if copy else _from_buffer(x, what, subject)
+    plain = array.dtype.kind not in "SUOVMm" or array.dtype.name in _EXTENSION_TYPES
+    if array.dtype.hasobject or not plain:
         raise InvalidArgument(
             f"reading {what}: the array's dtype is {array.dtype}, expected {dtype}; convert it",
-            what,
+            subject,
+        )
+    if array.ndim > 32:
+        raise Unsupported(
+            f"reading {what}: its rank is {array.ndim}, at most 32 is supported; merge dimensions",
+            subject,
         )
     faults = []
     if not array.flags.c_contiguous:
@@ -95,12 +98,30 @@ def usable(x: object, dtype: str, copy: bool, writable: bool, what: str) -> np.n
         raise InvalidArgument(
             f"binding {what}: the array is {' and '.join(faults)}, and it was to be used in place; "
             "give np.ascontiguousarray(x)" + (", writable" if writable else ""),
-            what,
+            subject,
         )
-    return np.array(array, dtype=array.dtype.newbyteorder("="), order="C", copy=True, subok=False)
+    try:
+        return np.array(array, dtype=array.dtype.newbyteorder("="), order="C", subok=False)
+    except MemoryError as error:
+        raise OutOfMemory(
+            f"copying {what}: its {array.nbytes} bytes could not be had ({error}); "
+            "give a row-major array, which is not copied",
+            subject,
+        ) from error
 
 
-def _from_python(x: object, dtype: str, what: str) -> np.ndarray[Any, Any]:
+def _from_buffer(x: object, what: str, subject: str) -> np.ndarray[Any, Any]:
+    try:
+        return np.asarray(memoryview(x))  # type: ignore[arg-type]
+    except (TypeError, ValueError, NotImplementedError, BufferError) as error:
+        raise InvalidArgument(
+            f"binding {what}: a {type(x).__name__} was given, memory to be used in place is needed; "
+            "give an array",
+            subject,
+        ) from error
+
+
+def _from_python(x: object, dtype: str, what: str, subject: str) -> np.ndarray[Any, Any]:
     wanted = numpy_dtype(dtype)
     try:
         given = np.asarray(x)
@@ -120,31 +141,39 @@ def _from_python(x: object, dtype: str, what: str) -> np.ndarray[Any, Any]:
         raise InvalidArgument(
             f"reading {what}: a {type(x).__name__} was given ({error}), expected an array of "
             f"{dtype}; give np.asarray(x, dtype={dtype!r})",
-            what,
+            subject,
         ) from error
     return given
 
 
-def split_strings(x: object, what: str) -> tuple[list[int], list[bytes]]:
+def split_strings(x: object, what: str, subject: str) -> tuple[list[int], list[bytes]]:
     """Shape and UTF-8 items of a str, bytes or object array, or of nested lists of str."""
-    array = np.asarray(x)
+    # Lists as objects: NumPy's own string dtype drops NUL characters at the end.
+    array = np.asarray(x, dtype=None if hasattr(x, "dtype") else object)
     if array.dtype.kind not in "USOT" and array.size > 0:
         raise InvalidArgument(
             f"reading {what}: dtype is {array.dtype}, expected strings; "
             "give an array of str or a list of str",
-            what,
+            subject,
         )
     items: list[bytes] = []
     for item in array.ravel().tolist():
         if isinstance(item, str):
-            items.append(item.encode("utf-8", "surrogateescape"))
+            try:
+                items.append(item.encode("utf-8", "surrogateescape"))
+            except UnicodeEncodeError as error:
+                raise InvalidArgument(
+                    f"reading {what}: {item!r:.60} has no UTF-8 form ({error.reason}), "
+                    "expected text; replace its lone surrogates",
+                    subject,
+                ) from error
         elif isinstance(item, bytes):
             items.append(item)
         else:
             raise InvalidArgument(
                 f"reading {what}: an element is a {type(item).__name__}, expected str; "
                 "convert the elements",
-                what,
+                subject,
             )
     return list(array.shape), items
 
@@ -157,24 +186,31 @@ def string_array(items: list[str], shape: tuple[int, ...]) -> np.ndarray[Any, An
 
 
 def split_map(
-    x: object, dtype: str, type_text: str, what: str
+    x: object, dtype: str, type_text: str, what: str, subject: str
 ) -> tuple[Sequence[Any], object, object]:
     """Keys, values and the first key of a dict."""
     if not isinstance(x, dict):
         raise InvalidArgument(
             f"reading {what}: a {type(x).__name__} was given, the model has a {type_text}; "
             "give a dict",
-            what,
+            subject,
         )
     text_keys = "map(string" in type_text
     wrong = [key for key in x if isinstance(key, str) != text_keys]
     if wrong:
         raise InvalidArgument(
-            f"reading {what}: key {wrong[0]!r} does not fit {type_text}; convert the keys", what
+            f"reading {what}: key {wrong[0]!r} does not fit {type_text}; convert the keys", subject
         )
     keys = [k.encode() if isinstance(k, str) else int(k) for k in x]
     values: object = list(x.values())
     if dtype != "string":
+        for value in x.values():
+            if not isinstance(value, int | float | np.generic):
+                raise InvalidArgument(
+                    f"reading {what}: a value is {value!r:.60}, the model has a {type_text}; "
+                    "give numbers",
+                    subject,
+                )
         values = np.asarray(values, dtype=numpy_dtype(dtype))
     return keys, values, "" if text_keys else 0
 

@@ -21,7 +21,7 @@ _LOG_LEVELS = {"verbose": 0, "info": 1, "warning": 2, "error": 3, "fatal": 4}
 
 def _result_type(names: list[str]) -> type:
     fields = [re.sub(r"\W", "_", name) for name in names]
-    return namedtuple("Outputs", fields, rename=True)  # type: ignore[misc]
+    return namedtuple("Outputs", fields, rename=True)
 
 
 class Session(_native.Session):
@@ -38,9 +38,13 @@ class Session(_native.Session):
     backend: str
     device: str
     why: Mapping[str, str]
+    _recipe: tuple[str | bytes, str, str, Options]  # source, backend, device, options
+
+    def __new__(cls) -> Session:
+        raise TypeError("zl.Session objects are made by zl.load(model)")
 
     def __init__(self) -> None:
-        raise TypeError("zl.Session is made by zl.load(model)")
+        raise TypeError("zl.Session objects are made by zl.load(model)")
 
     @classmethod
     def _open(
@@ -53,7 +57,7 @@ class Session(_native.Session):
         chosen_device: str,
         why: dict[str, str],
     ) -> Session:
-        self: Session = cls.__new__(cls)
+        self: Session = _native.Session.__new__(cls)
         native = {
             "name": "model in memory",
             "folder": "",
@@ -112,12 +116,13 @@ class Session(_native.Session):
         deadline_ms: the run is ended and raises DeadlineExceeded when it takes longer (checked
             between operators); the session stays usable.
         """
-        return self._run(
+        results: dict[str, Any] = self._run(
             inputs if type(inputs) is dict else dict(inputs),
             None if out is None else dict(out),
             _names(outputs),
             deadline_ms,
         )
+        return results
 
     def bind(
         self,
@@ -181,7 +186,7 @@ class Session(_native.Session):
 
 def _spec(row: tuple[str, str, tuple[int | str | None, ...] | None, str, str]) -> TensorSpec:
     name, dtype, shape, text, kind = row
-    return TensorSpec(name, dtype, shape if kind in ("tensor", "optional") else None, text)
+    return TensorSpec(name, dtype, shape if kind == "tensor" else None, text)
 
 
 def _shape_text(spec: TensorSpec) -> str:

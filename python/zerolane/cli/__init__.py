@@ -1,0 +1,1 @@
+"""The command `zerolane`: one file a verb."""

@@ -1,0 +1,166 @@
+"""Include lines point at rows above: the table of parts, and who may name a vendor."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CPP = ROOT / "cpp"
+
+KIT = "include"
+# A part, and the parts that its files may include besides their own.
+MAY_INCLUDE: dict[str, set[str]] = {
+    "include": set(),
+    "core": {KIT},
+    "cuda": {KIT, "core"},
+    "kernels": {KIT, "core"},
+    "ops": {KIT, "core", "kernels"},
+    "runtime": {KIT, "core"},
+    "ort": {KIT, "core", "ops"},
+    "trt": {KIT, "core", "cuda", "ops"},
+    "builtin": {KIT, "core", "cuda", "kernels", "ops", "runtime", "ort", "trt"},
+    "bindings": {KIT, "core", "cuda", "kernels", "ops", "runtime", "ort", "trt", "builtin"},
+}
+# Declarations of others, and the parts that may see them.
+VENDORS: dict[str, set[str]] = {
+    "onnxruntime": {"ort"},
+    "tensorrt": {"trt"},
+    "cuda_runtime": {"cuda"},
+    "pybind11": {"bindings"},
+    "dlpack": {"include", "core"},
+    "Python.h": {"bindings"},
+    "numpy": {"bindings"},
+}
+
+
+def files() -> list[Path]:
+    found = [
+        path
+        for path in sorted(CPP.rglob("*"))
+        if path.suffix in (".h", ".cpp", ".cu", ".inc") and path.is_file()
+    ]
+    assert len(found) > 50, "the C++ sources were not found"
+    return found
+
+
+def includes(path: Path) -> list[str]:
+    pattern = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.MULTILINE)
+    return [name for _, name in pattern.findall(path.read_text())]
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(CPP).parts[0]
+
+
+def complaints(part: str, name: str, where: str = "") -> list[str]:
+    """What is wrong with a file of `part` including `name`."""
+    top = name.split("/")[0]
+    if name.startswith("."):
+        return [f"{where}{part} includes {name} by a relative path"]
+    if name.startswith("zerolane/"):
+        top = KIT
+    found = []
+    if top in MAY_INCLUDE and top != part and top not in MAY_INCLUDE[part]:
+        found.append(f"{where}{part} may not include {name}")
+    for vendor, allowed in VENDORS.items():
+        if top == vendor and part not in allowed:
+            found.append(f"{where}{part} may not know {vendor} ({name})")
+    return found
+
+
+def test_every_folder_is_a_part_of_the_table() -> None:
+    folders = {path.name for path in CPP.iterdir() if path.is_dir()}
+    assert folders <= set(MAY_INCLUDE)
+
+
+def test_includes_point_at_rows_above() -> None:
+    wrong = [
+        complaint
+        for path in files()
+        for name in includes(path)
+        for complaint in complaints(part_of(path), name, f"{path.relative_to(ROOT)}: ")
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("part", "name"),
+    [
+        ("core", "ort/api.h"),
+        ("runtime", "ort/session.h"),
+        ("ort", "bindings/call.h"),
+        ("core", "pybind11/pybind11.h"),
+        ("runtime", "onnxruntime/types.h"),
+        ("include", "core/error.h"),
+        ("core", "../ort/api.h"),
+    ],
+)
+def test_the_rule_can_fail(part: str, name: str) -> None:
+    assert complaints(part, name)
+
+
+def test_a_source_includes_its_own_header_first() -> None:
+    wrong = [
+        str(path.relative_to(ROOT))
+        for path in files()
+        if path.suffix == ".cpp"
+        and path.with_suffix(".h").exists()
+        and includes(path)[0] != str(path.with_suffix(".h").relative_to(CPP))
+    ]
+    assert wrong == []
+
+
+def test_no_cycles_between_headers() -> None:
+    edges = {
+        str(path.relative_to(CPP)): [name for name in includes(path) if (CPP / name).exists()]
+        for path in files()
+        if path.suffix == ".h"
+    }
+
+    def visit(name: str, above: tuple[str, ...]) -> None:
+        assert name not in above, f"a cycle: {' -> '.join((*above, name))}"
+        for inner in edges.get(name, []):
+            visit(inner, (*above, name))
+
+    for name in edges:
+        visit(name, ())
+
+
+def test_vendor_names_stay_in_their_part() -> None:
+    """No OrtX type outside of cpp/ort, no py:: outside of cpp/bindings."""
+    wrong = []
+    for path in files():
+        text = re.sub(r"//[^\n]*", "", path.read_text())
+        if part_of(path) != "ort" and re.search(r"\bOrt[A-Z]\w+", text):
+            wrong.append(f"{path.relative_to(ROOT)} names a type of ONNX Runtime")
+        if part_of(path) != "bindings" and re.search(r"\b(py::|Py[A-Z]\w+\()", text):
+            wrong.append(f"{path.relative_to(ROOT)} names Python")
+    assert wrong == []
+
+
+PYTHON_ORDER = (
+    *("errors", "types", "_lazy", "_arrays"),
+    *("runtimes", "model", "measure", "cli", "__main__"),
+)
+
+
+def test_python_imports_point_down() -> None:
+    """Lowest first; what is imported inside a function counts too, `TYPE_CHECKING` does not."""
+    package = ROOT / "python" / "zerolane"
+    wrong = []
+    for path in sorted(package.rglob("*.py")):
+        part = path.relative_to(package).parts[0].removesuffix(".py")
+        if part == "__init__":
+            continue
+        assert part in PYTHON_ORDER, f"python/zerolane/{part} has no place in the order"
+        text = re.sub(r"\nif TYPE_CHECKING:\n(?:    .*\n|\n)*", "\n", path.read_text())
+        names = re.findall(
+            r"^\s*from zerolane\.(\w+)|^\s*import zerolane\.(\w+)", text, re.MULTILINE
+        )
+        for name in (a or b for a, b in names):
+            if name != "_native" and PYTHON_ORDER.index(name) > PYTHON_ORDER.index(part):
+                wrong.append(f"{path.relative_to(ROOT)} imports zerolane.{name}")
+    assert wrong == []
