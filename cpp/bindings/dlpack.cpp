@@ -44,8 +44,16 @@ py::object ask(py::handle object, const Subject& subject) {
 
 bool take_dlpack(py::handle object, bool writable, const Subject& subject, Lent* lent) {
   if (py::hasattr(object, "__dlpack_device__")) {
-    py::tuple device = object.attr("__dlpack_device__")();
-    int type = py::int_(device[0]);
+    int type = 0;
+    try {
+      py::tuple device = object.attr("__dlpack_device__")();
+      type = py::int_(device[0]);
+    } catch (py::error_already_set& error) {
+      if (!error.matches(PyExc_Exception)) throw;
+      throw make_error(Code::kDevice, "reading " + subject.text,
+                       "its device cannot be told: " + py::str(error.value()).cast<std::string>(),
+                       "give an array in host memory", subject.name);
+    }
     if (type != kDLCPU && type != kDLCUDAHost) {
       throw make_error(Code::kDevice, "reading " + subject.text,
                        "the array is on device type " + std::to_string(type) +

@@ -33,7 +33,7 @@ GilPolicy::Mode parse_gil_mode(const std::string& text) {
 }
 
 void bind_errors() {
-  py::register_exception_translator([](std::exception_ptr pointer) {
+  py::register_local_exception_translator([](std::exception_ptr pointer) {
     try {
       if (pointer) std::rethrow_exception(pointer);
     } catch (const Error& error) {

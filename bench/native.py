@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds the C floor on demand with `cc`, and finds the ONNX Runtime library it opens."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from bench.settings import BENCH_FOLDER, BUILD_FOLDER
+
+SOURCES = BENCH_FOLDER / "cpp"
+FLAGS = ("-std=c11", "-O2", "-Wall", "-Wextra")
+SHARED = ("-shared", "-fPIC")
+
+
+def floor_library() -> Path:
+    """The floor as a shared library, for ctypes."""
+    return _build("libfloor.so", ("ort_loop.c",), (*SHARED, "-fvisibility=hidden"))
+
+
+def floor_program() -> Path:
+    """The floor as a program, for valgrind."""
+    return _build("ort_loop", ("ort_loop.c", "ort_loop_main.c"), ())
+
+
+def allocation_counter() -> Path:
+    """The library to preload that counts malloc and free."""
+    return _build("liballocations.so", ("allocations.c",), SHARED)
+
+
+def onnxruntime_library() -> Path:
+    """The C library inside the installed onnxruntime package, found without importing it."""
+    spec = importlib.util.find_spec("onnxruntime")
+    roots = list(spec.submodule_search_locations or ()) if spec is not None else []
+    found = [p for root in roots for p in sorted(Path(root, "capi").glob("libonnxruntime.so*"))]
+    if not found:
+        raise RuntimeError(
+            "finding the floor's library: no capi/libonnxruntime.so* in an installed onnxruntime "
+            "package, expected one; run `pip install onnxruntime`"
+        )
+    return found[0].resolve()
+
+
+def _build(name: str, sources: tuple[str, ...], flags: tuple[str, ...]) -> Path:
+    target = BUILD_FOLDER / name
+    files = [SOURCES / s for s in sources]
+    newest = max(f.stat().st_mtime for f in SOURCES.iterdir())
+    if target.exists() and target.stat().st_mtime >= newest:
+        return target
+    compiler = shutil.which("cc")
+    if compiler is None:
+        raise RuntimeError(
+            f"building {name}: no C compiler `cc` on PATH, expected one; install gcc or clang"
+        )
+    BUILD_FOLDER.mkdir(parents=True, exist_ok=True)
+    partial = target.with_suffix(f".{os.getpid()}")
+    subprocess.run([compiler, *FLAGS, *flags, "-o", partial, *files, "-ldl"], check=True)
+    partial.replace(target)
+    return target

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One benchmark a file; each has `NAME`, `TITLE` and `run(settings) -> Report`."""

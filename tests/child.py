@@ -1,0 +1,56 @@
+"""Running Python in a process of its own, for tests of what happens to a whole process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def environment(changes: Mapping[str, str | None]) -> dict[str, str]:
+    """This process's environment with `changes` put over it; None removes a variable."""
+    merged: dict[str, str | None] = {**os.environ, **changes}
+    return {name: value for name, value in merged.items() if value is not None}
+
+
+def start(
+    code: str,
+    *args: object,
+    env: Mapping[str, str | None] | None = None,
+    flags: tuple[str, ...] = (),
+) -> subprocess.Popen[str]:
+    """Starts `code` with sys.argv[1:] = args, in the top folder, with pipes for its output."""
+    command = [sys.executable, *flags, "-c", textwrap.dedent(code), *map(str, args)]
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment(env or {}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(
+    code: str,
+    *args: object,
+    env: Mapping[str, str | None] | None = None,
+    flags: tuple[str, ...] = (),
+    timeout: float = 60,
+) -> str:
+    """Runs `code` to its end; it must succeed and leave stderr empty. Returns its stdout."""
+    process = start(code, *args, env=env, flags=flags)
+    try:
+        out, err = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        out, err = process.communicate()
+        raise AssertionError(f"hung for {timeout} s; stdout: {out!r}; stderr: {err!r}") from None
+    assert process.returncode == 0, f"exit code {process.returncode}; {out!r}; stderr:\n{err}"
+    assert err == "", f"stderr: {err}"
+    return out
