@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -24,7 +25,10 @@ def start(
     env: Mapping[str, str | None] | None = None,
     flags: tuple[str, ...] = (),
 ) -> subprocess.Popen[str]:
-    """Starts `code` with sys.argv[1:] = args, in the top folder, with pipes for its output."""
+    """Starts `code` with sys.argv[1:] = args, in the top folder, with pipes for its output.
+
+    It leads a process group of its own, so that `kill` also ends what it forked.
+    """
     command = [sys.executable, *flags, "-c", textwrap.dedent(code), *map(str, args)]
     return subprocess.Popen(
         command,
@@ -33,7 +37,14 @@ def start(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
+
+
+def kill(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """Ends it and all that it forked; returns what they had written."""
+    os.killpg(process.pid, signal.SIGKILL)
+    return process.communicate()
 
 
 def run(
@@ -41,15 +52,14 @@ def run(
     *args: object,
     env: Mapping[str, str | None] | None = None,
     flags: tuple[str, ...] = (),
-    timeout: float = 60,
+    timeout: float = 30,
 ) -> str:
     """Runs `code` to its end; it must succeed and leave stderr empty. Returns its stdout."""
     process = start(code, *args, env=env, flags=flags)
     try:
         out, err = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
-        process.kill()
-        out, err = process.communicate()
+        out, err = kill(process)
         raise AssertionError(f"hung for {timeout} s; stdout: {out!r}; stderr: {err!r}") from None
     assert process.returncode == 0, f"exit code {process.returncode}; {out!r}; stderr:\n{err}"
     assert err == "", f"stderr: {err}"

@@ -8,7 +8,9 @@
 #include <unordered_map>
 
 #include "bindings/dlpack.h"
+#include "bindings/strings.h"
 #include "bindings/tensor.h"
+#include "bindings/text.h"
 #include "core/error.h"
 
 namespace py = pybind11;
@@ -53,7 +55,7 @@ DType dtype_of(PyObject* descr) {
   if (number >= 0 && number < static_cast<int>(kFromNumpy.size())) return kFromNumpy[number];
   auto found = extension_types().find(number);
   if (found != extension_types().end()) return found->second;
-  auto name = py::str(py::handle(descr).attr("name")).cast<std::string>();
+  auto name = utf8(py::handle(descr).attr("name"));
   DType dtype = dtype_from_name(name).value_or(DType::kNone);
   // ml_dtypes stores sub-byte types one a byte, which is not the packed layout of the core.
   if (dtype != DType::kNone && !is_plain(dtype)) dtype = DType::kNone;
@@ -87,8 +89,10 @@ py::object numpy_descr(DType dtype) {
 
 }  // namespace
 
+bool is_ndarray(PyObject* object) noexcept { return Py_TYPE(object) == ndarray_type(); }
+
 bool read_ndarray(PyObject* object, bool writable, View* view) noexcept {
-  if (Py_TYPE(object) != ndarray_type()) return false;
+  if (!is_ndarray(object)) return false;
   auto* array = reinterpret_cast<py::detail::PyArray_Proxy*>(object);
   int wanted = npy_api::NPY_ARRAY_C_CONTIGUOUS_ | npy_api::NPY_ARRAY_ALIGNED_;
   if (writable) wanted |= npy_api::NPY_ARRAY_WRITEABLE_;
@@ -126,10 +130,8 @@ Lent lend(py::handle object, const TensorSpec& spec, bool copy, bool writable,
                                         subject.text, subject.name);
   if (!read_ndarray(lent.owner.ptr(), writable, &lent.view)) {
     throw make_error(Code::kUnsupported, "reading " + subject.text,
-                     "an array of type " +
-                         py::str(py::type::handle_of(lent.owner)).cast<std::string>() +
-                         " and dtype " + py::str(lent.owner.attr("dtype")).cast<std::string>() +
-                         " has no ONNX form",
+                     "an array of type " + utf8(py::type::handle_of(lent.owner)) + " and dtype " +
+                         utf8(lent.owner.attr("dtype")) + " has no ONNX form",
                      "give " + std::string(dtype_name(spec.dtype)), spec.name);
   }
   return lent;
@@ -173,11 +175,7 @@ Value read_value(py::handle object, const TensorSpec& spec, const Subject& subje
     return map;
   }
   if (spec.dtype == DType::kString) {
-    py::object parts = helpers().attr("split_strings")(object, subject.text, subject.name);
-    Strings strings;
-    strings.shape = Shape(parts[py::int_(0)].cast<std::vector<int64_t>>());
-    strings.items = parts[py::int_(1)].cast<std::vector<std::string>>();
-    return strings;
+    return read_strings(object, subject);
   }
   Lent lent = lend(object, spec, true, false, subject);
   if (lent.view.dtype != spec.dtype)
@@ -234,17 +232,7 @@ py::object to_python(Value value, py::handle like) {
     if (api.PyArray_SetBaseObject_(array, owner.release().ptr()) < 0) throw py::error_already_set();
     return result;
   }
-  if (auto* strings = std::get_if<Strings>(&value)) {
-    py::list items;
-    for (const std::string& item : strings->items) {
-      // As onnxruntime does: bytes that are no UTF-8 must not make the result unreadable.
-      items.append(py::reinterpret_steal<py::object>(PyUnicode_DecodeUTF8(
-          item.data(), static_cast<Py_ssize_t>(item.size()), "surrogateescape")));
-    }
-    py::tuple shape(strings->shape.rank());
-    for (size_t i = 0; i < strings->shape.rank(); ++i) shape[i] = strings->shape[i];
-    return helpers().attr("string_array")(items, shape);
-  }
+  if (auto* strings = std::get_if<Strings>(&value)) return strings_to_python(*strings);
   if (auto* sequence = std::get_if<Sequence>(&value)) {
     py::list items;
     for (Value& item : sequence->items) items.append(to_python(std::move(item), like));
@@ -259,7 +247,7 @@ py::object to_python(Value value, py::handle like) {
 }
 
 py::object array_maker(py::handle object) {
-  if (Py_TYPE(object.ptr()) == ndarray_type()) return py::object();
+  if (is_ndarray(object.ptr())) return py::object();
   // By type, which then lives as long as the process: there are few.
   static auto* makers = new std::unordered_map<PyTypeObject*, PyObject*>;
   PyTypeObject* type = Py_TYPE(object.ptr());

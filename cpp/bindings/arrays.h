@@ -21,6 +21,9 @@ struct Lent {
   pybind11::object owner;
 };
 
+// Whether it is exactly a NumPy array (no subclass). Does not import NumPy.
+bool is_ndarray(PyObject* object) noexcept;
+
 // The fast path: a NumPy array that is row-major, aligned, of native byte order and (if asked)
 // writable. False otherwise, without an error set. Does not import NumPy.
 bool read_ndarray(PyObject* object, bool writable, View* view) noexcept;

@@ -8,6 +8,7 @@
 
 #include "bindings/errors.h"
 #include "bindings/logging.h"
+#include "bindings/text.h"
 
 namespace py = pybind11;
 
@@ -34,7 +35,7 @@ Shape read_shape(py::handle given, const Subject& subject) {
     int64_t dim = PyLong_AsLongLongAndOverflow(index.ptr(), &overflow);
     if (overflow != 0 || dim < 0) {
       throw make_error(Code::kInvalidArgument, "reading the shape of " + subject.text,
-                       py::repr(given).cast<std::string>() + " has a size below 0 or above 2^63",
+                       utf8(py::repr(given)) + " has a size that is negative or above 2^63",
                        "give the sizes of a tensor that fits in memory", subject.name);
     }
     dims.push_back(dim);
@@ -50,7 +51,7 @@ Shape read_shape(py::handle given, const Subject& subject) {
 void check_names(const py::dict& given, const std::vector<TensorSpec>& specs, const char* role,
                  const std::string& model) {
   for (auto item : given) {
-    auto name = py::str(item.first).cast<std::string>();
+    auto name = utf8(item.first);
     auto same = [&](const TensorSpec& spec) { return spec.name == name; };
     if (std::any_of(specs.begin(), specs.end(), same)) continue;
     std::string names;
@@ -105,7 +106,7 @@ void PyBinding::bind_inputs(const py::dict& given) {
   const auto& specs = session_->inputs();
   for (size_t i = 0; i < specs.size(); ++i) {
     const TensorSpec& spec = specs[i];
-    py::str name(spec.name);
+    py::str name = text(spec.name);
     View view;
     py::object array;
     if (given.contains(name)) {
@@ -134,52 +135,60 @@ void PyBinding::bind_outputs(const py::dict& given) {
   std::vector<const Shape*> shapes;
   for (const Shape& shape : input_shapes_) shapes.push_back(&shape);
   std::vector<PredictedShape> predicted = predict_outputs(*session_, shapes);
-  bool trusted = true;
   for (size_t i = 0; i < specs.size(); ++i) {
-    py::str name(specs[i].name);
-    if (given.contains(name)) {
-      View view;
-      py::object array = bind_memory(specs[i], given[name], false, &view);
-      context_->bind_output(i, view);
-      outputs_[name] = array;
-      arrays_.push_back(std::move(array));
-    } else if (predicted[i].known) {
-      trusted = false;
-    }
-  }
-  if (!session_->predictable.load()) trusted = true;  // known not to be
-  // A fixed address needs the right size: one run with memory from the backend shows it (and warms
-  // the model up). Where that run fails (zeros may not suit the model), the declared shape is taken
-  // and a real run will tell.
-  std::vector<Value> shown(specs.size());
-  if (!trusted) {
-    for (size_t i = 0; i < specs.size(); ++i) {
-      if (!outputs_.contains(py::str(specs[i].name))) context_->request_output(i);
-    }
-    try {
-      run_context(*session_, *context_, gil_, Watchdog::Guard::kNever);
-      for (size_t i = 0; i < specs.size(); ++i) shown[i] = context_->take_output(i);
-    } catch (const Error&) {
-    }
-  }
-  for (size_t i = 0; i < specs.size(); ++i) {
-    py::str name(specs[i].name);
-    if (outputs_.contains(name)) continue;
-    auto* tensor = std::get_if<Tensor>(&shown[i]);
-    bool fits = predicted[i].known && session_->predictable.load() &&
-                (tensor == nullptr || tensor->shape() == predicted[i].shape);
-    if (!fits) {
-      dynamic_outputs_.push_back(i);
-      outputs_[name] = py::none();
-      continue;
-    }
+    py::str name = text(specs[i].name);
+    if (!given.contains(name)) continue;
     View view;
-    py::object array = new_ndarray(specs[i].dtype, predicted[i].shape, &view);
-    std::memset(view.data, 0, view.bytes());
+    py::object array = bind_memory(specs[i], given[name], false, &view);
     context_->bind_output(i, view);
     outputs_[name] = array;
     arrays_.push_back(std::move(array));
   }
+  // Memory needs its size: one run with memory from the backend shows it, and warms the model up.
+  // Where that run fails (zeros may not suit the model), the declared shape is taken and a real run
+  // will tell.
+  std::vector<Value> shown(specs.size());
+  for (size_t i = 0; i < specs.size(); ++i) {
+    if (!outputs_.contains(text(specs[i].name))) context_->request_output(i);
+  }
+  try {
+    run_context(*session_, *context_, gil_, Watchdog::Guard::kNever);
+    for (size_t i = 0; i < specs.size(); ++i) shown[i] = context_->take_output(i);
+  } catch (const Error&) {
+  }
+  for (size_t i = 0; i < specs.size(); ++i) {
+    if (outputs_.contains(text(specs[i].name))) continue;
+    const auto* tensor = std::get_if<Tensor>(&shown[i]);
+    const Shape* shape = nullptr;
+    if (tensor != nullptr && tensor->shape().count() > 0) shape = &tensor->shape();
+    if (shape == nullptr && predicted[i].known) shape = &predicted[i].shape;
+    if (shape != nullptr && session_->predictable(i) && !is_value_spec(specs[i]) &&
+        is_plain(specs[i].dtype)) {
+      bind_own_output(i, *shape);
+    } else {
+      dynamic_outputs_.push_back(i);
+      outputs_[text(specs[i].name)] = py::none();
+    }
+  }
+}
+
+void PyBinding::bind_own_output(size_t index, const Shape& shape) {
+  const TensorSpec& spec = session_->outputs()[index];
+  View view;
+  py::object array = new_ndarray(spec.dtype, shape, &view);
+  std::memset(view.data, 0, view.bytes());
+  context_->bind_output(index, view);
+  outputs_[text(spec.name)] = array;
+  arrays_.push_back(std::move(array));
+  own_outputs_.push_back({index, shape});
+}
+
+void PyBinding::release_own_outputs() {
+  for (const OwnOutput& own : own_outputs_) {
+    session_->distrust(own.index);
+    dynamic_outputs_.push_back(own.index);
+  }
+  own_outputs_.clear();
 }
 
 void PyBinding::run(int64_t deadline_ns) {
@@ -194,10 +203,21 @@ void PyBinding::run(int64_t deadline_ns) {
     std::atomic<bool>& busy;
     ~Idle() { busy.store(false, std::memory_order_release); }
   } idle{busy_};
+  try {
+    run_once(deadline_ns);
+  } catch (const Error& error) {
+    // The size of an output depends on data after all: from now on each run makes it anew.
+    if (error.code() != Code::kShapeMismatch || own_outputs_.empty()) throw;
+    release_own_outputs();
+    run_once(deadline_ns);
+  }
+}
+
+void PyBinding::run_once(int64_t deadline_ns) {
   for (size_t index : dynamic_outputs_) context_->request_output(index);
   run_context(*session_, *context_, gil_, deadline_ns);
   for (size_t index : dynamic_outputs_) {
-    outputs_[py::str(session_->outputs()[index].name)] =
+    outputs_[text(session_->outputs()[index].name)] =
         to_python(context_->take_output(index), py::handle());
   }
 }
@@ -206,8 +226,7 @@ std::unique_ptr<PyBinding> make_binding(py::object session, const py::dict& inpu
                                         const py::object& out, const py::object& gil) {
   auto& native = session.cast<PySession&>();
   native.check_fork();
-  GilPolicy::Mode mode =
-      gil.is_none() ? native.gil_mode() : parse_gil_mode(py::str(gil).cast<std::string>());
+  GilPolicy::Mode mode = gil.is_none() ? native.gil_mode() : parse_gil_mode(utf8(gil));
   return std::make_unique<PyBinding>(
       session, inputs, out.is_none() ? py::dict() : py::reinterpret_borrow<py::dict>(out), mode);
 }
@@ -233,8 +252,10 @@ PyObject* call_slot(PyObject* self, PyObject* args, PyObject* kwargs) {
 
 void bind_binding(py::module_& module) {
   using namespace py::literals;
-  auto setup =
-      py::custom_type_setup([](PyHeapTypeObject* type) { type->ht_type.tp_call = call_slot; });
+  auto setup = py::custom_type_setup([](PyHeapTypeObject* type) {
+    type->ht_type.tp_call = call_slot;
+    type->ht_type.tp_new = refuse_new;
+  });
   py::class_<PyBinding>(
       module, "Binding", setup,
       "A context with fixed input and output memory: write into inputs, call, read "
@@ -245,7 +266,9 @@ void bind_binding(py::module_& module) {
           "outputs", &PyBinding::outputs,
           "Read-only dict of name to array, always the same memory; an output whose "
           "size depends on data is a new array after each run (None before).")
-      .def_property_readonly("gil", [](const PyBinding& self) { return self.gil().name(); })
+      .def_property_readonly(
+          "gil", [](const PyBinding& self) { return self.gil().name(); },
+          "What the next run does with the GIL: \"hold\" or \"release\".")
       .def(
           "run",
           [](PyBinding& self, const py::object& deadline_ms) {

@@ -34,6 +34,9 @@ class PyBinding {
  private:
   void bind_inputs(const pybind11::dict& given);
   void bind_outputs(const pybind11::dict& given);
+  void bind_own_output(size_t index, const Shape& shape);
+  void release_own_outputs();
+  void run_once(int64_t deadline_ns);
   pybind11::object bind_memory(const TensorSpec& spec, pybind11::handle given, bool input,
                                View* view);
 
@@ -45,7 +48,12 @@ class PyBinding {
   std::atomic<bool> busy_{false};
   std::vector<Shape> input_shapes_;
   std::vector<pybind11::object> arrays_;  // memory that is bound
-  std::vector<size_t> dynamic_outputs_;   // sized by each run: outputs[name] is a new array then
+  struct OwnOutput {
+    size_t index;
+    Shape shape;
+  };
+  std::vector<OwnOutput> own_outputs_;   // memory of ours, sized by the first run
+  std::vector<size_t> dynamic_outputs_;  // sized by each run: outputs[name] is a new array then
   pybind11::dict inputs_;
   pybind11::dict outputs_;
   pybind11::object inputs_view_;  // read-only views of the two dicts

@@ -6,6 +6,7 @@
 
 #include "bindings/interrupt.h"
 #include "bindings/logging.h"
+#include "bindings/text.h"
 #include "core/error.h"
 #include "core/fork.h"
 #include "core/trace.h"
@@ -20,7 +21,7 @@ int64_t deadline_from(const py::object& deadline_ms) {
   if (PyErr_Occurred() != nullptr) throw py::error_already_set();
   if (!(ms > 0)) {
     throw make_error(Code::kInvalidArgument, "reading deadline_ms",
-                     "it is " + py::repr(deadline_ms).cast<std::string>(),
+                     "it is " + utf8(py::repr(deadline_ms)),
                      "give milliseconds above zero, or None for no deadline", "deadline_ms");
   }
   return ms > 1e12 ? Watchdog::Guard::kNever : now_ns() + static_cast<int64_t>(ms * 1e6);
@@ -78,21 +79,24 @@ void run_context(Session& session, Context& context, GilPolicy& gil, int64_t dea
   } rearm{context};
   for (;;) {
     Watchdog::Fired fired = Watchdog::Fired::kNo;
-    int64_t begin = now_ns();
-    if (hold) {
-      fired = run_watched(session, context, deadline_ns, false);
-    } else {
-      InterruptScope interrupt;
-      ReleaseGil release;
-      begin = now_ns();
-      if (interrupt.active() || deadline_ns != Watchdog::Guard::kNever) {
-        fired = run_watched(session, context, deadline_ns, interrupt.active());
+    int64_t taken = 0;  // by the run alone: not by waiting for the GIL afterwards
+    auto run = [&](bool interruptible) {
+      int64_t begin = now_ns();
+      if (interruptible || deadline_ns != Watchdog::Guard::kNever) {
+        fired = run_watched(session, context, deadline_ns, interruptible);
       } else {
         context.run();
       }
+      taken = now_ns() - begin;
+    };
+    if (hold) {
+      run(false);
+    } else {
+      InterruptScope interrupt;
+      ReleaseGil release;
+      run(interrupt.active());
     }
     if (fired == Watchdog::Fired::kNo) {
-      int64_t taken = now_ns() - begin;
       gil.note(taken);
       session.latency.record(taken);
       return;
@@ -186,7 +190,7 @@ void CallFrame::prepare_inputs(bool copy) {
 
 void CallFrame::prepare_output(size_t index) {
   const PredictedShape& predicted = predicted_[index];
-  if (!predicted.known || !session_->predictable.load(std::memory_order_relaxed)) {
+  if (!predicted.known || !session_->predictable(index)) {
     plan_[index] = Plan::kRequested;
     context_->request_output(index);
     return;
@@ -205,15 +209,15 @@ void CallFrame::prepare_output(size_t index) {
 
 size_t CallFrame::output_index(py::handle name) const {
   const auto& specs = session_->outputs();
-  auto text = py::str(name).cast<std::string>();
+  std::string given = utf8(name);
   std::string names;
   for (size_t i = 0; i < specs.size(); ++i) {
-    if (specs[i].name == text) return i;
+    if (specs[i].name == given) return i;
     names += (i > 0 ? ", '" : "'") + specs[i].name + "'";
   }
   throw make_error(Code::kInvalidArgument, "calling " + session_->name(),
-                   "there is no output '" + text + "', the outputs are " + names, "check the name",
-                   text);
+                   "there is no output '" + given + "', the outputs are " + names, "check the name",
+                   given);
 }
 
 void CallFrame::prepare_outputs(const CallOptions& options) {
@@ -272,16 +276,15 @@ void CallFrame::run_or_retry(Run run) {
     bool predicted = std::find(plan_.begin(), plan_.end(), Plan::kPredicted) != plan_.end();
     if (!predicted || error.code() != Code::kShapeMismatch) throw;
   }
-  // The model may have declared its outputs wrongly. If it runs with memory from the backend, the
-  // declaration was wrong, and this session does not trust it again. No Python object is touched
-  // here: there may be no GIL.
+  // An output was declared wrongly, or its size depends on data: once more with memory from the
+  // backend. No Python object is touched here, as there may be no GIL; finish() looks at the
+  // results.
   for (size_t i = 0; i < plan_.size(); ++i) {
     if (plan_[i] != Plan::kPredicted) continue;
-    plan_[i] = Plan::kRequested;
+    plan_[i] = Plan::kRepaired;
     context_->request_output(i);
   }
   run();
-  session_->predictable.store(false);
 }
 
 void CallFrame::execute(GilPolicy& gil) {
@@ -300,10 +303,25 @@ void CallFrame::execute_on_worker() {
   });
 }
 
+void CallFrame::learn(size_t index, const Value& value) {
+  const auto* tensor = std::get_if<Tensor>(&value);
+  if (tensor == nullptr || is_value_spec(session_->outputs()[index])) return;
+  PredictedShape& predicted = predicted_[index];
+  if (plan_[index] == Plan::kRepaired && !(predicted.shape == tensor->shape())) {
+    session_->distrust(index);
+  }
+  // Usually the input shapes decide the output's, so the next call with the same ones can have its
+  // memory ready. An empty result more often comes from data.
+  predicted.known = is_plain(tensor->dtype()) && tensor->shape().count() > 0;
+  predicted.shape = tensor->shape();
+}
+
 std::vector<py::object>& CallFrame::finish() {
   for (size_t i = 0; i < results_.size(); ++i) {
-    if (plan_[i] == Plan::kRequested) {
-      results_[i] = to_python(context_->take_output(i), like_);
+    if (plan_[i] == Plan::kRequested || plan_[i] == Plan::kRepaired) {
+      Value value = context_->take_output(i);
+      learn(i, value);
+      results_[i] = to_python(std::move(value), like_);
     } else if (plan_[i] == Plan::kPredicted && like_) {
       results_[i] = to_python(std::move(tensors_[i]), like_);
     }

@@ -54,11 +54,14 @@ class CallFrame {
     kGiven,      // into the caller's array
     kPredicted,  // into a new array, sized by prediction
     kRequested,  // the backend allocates
+    kRepaired,   // the backend allocated, after a prediction had failed
   };
 
   void prepare_inputs(bool copy);
   void prepare_outputs(const CallOptions& options);
   void prepare_output(size_t index);
+  // Remembers the shape of a result for calls with the same input shapes.
+  void learn(size_t index, const Value& value);
   Subject subject_of(const TensorSpec& spec, const char* role) const;
   size_t output_index(pybind11::handle name) const;
   // Calls `run`; if it fails where results were sized by prediction, once more with memory from the

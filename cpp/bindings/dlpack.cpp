@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bindings/dlpack.h"
+#include "bindings/text.h"
 
 #include <algorithm>
 
@@ -35,8 +36,8 @@ py::object ask(py::handle object, const Subject& subject) {
   } catch (py::error_already_set& error) {
     if (error.matches(PyExc_KeyboardInterrupt)) throw;
     throw make_error(Code::kInvalidArgument, "taking " + subject.text + " through DLPack",
-                     py::str(error.value()).cast<std::string>(),
-                     "give a plain dense array (for torch: .detach())", subject.name);
+                     utf8(error.value()), "give a plain dense array (for torch: .detach())",
+                     subject.name);
   }
 }
 
@@ -51,7 +52,7 @@ bool take_dlpack(py::handle object, bool writable, const Subject& subject, Lent*
     } catch (py::error_already_set& error) {
       if (!error.matches(PyExc_Exception)) throw;
       throw make_error(Code::kDevice, "reading " + subject.text,
-                       "its device cannot be told: " + py::str(error.value()).cast<std::string>(),
+                       "its device cannot be told: " + utf8(error.value()),
                        "give an array in host memory", subject.name);
     }
     if (type != kDLCPU && type != kDLCUDAHost) {

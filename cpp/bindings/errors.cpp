@@ -2,6 +2,7 @@
 #include "bindings/errors.h"
 
 #include "bindings/gil.h"
+#include "bindings/text.h"
 
 namespace py = pybind11;
 
@@ -10,7 +11,8 @@ namespace zerolane::bindings {
 void set_python_error(const Error& error) {
   try {
     py::object make = py::module_::import("zerolane.errors").attr("from_native");
-    py::object exception = make(code_name(error.code()), error.message(), error.subject());
+    py::object exception =
+        make(code_name(error.code()), text(error.message()), text(error.subject()));
     PyErr_SetObject(py::type::handle_of(exception).ptr(), exception.ptr());
   } catch (py::error_already_set& failure) {
     failure.restore();

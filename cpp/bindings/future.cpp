@@ -9,6 +9,7 @@
 #include "bindings/errors.h"
 #include "bindings/logging.h"
 #include "bindings/session.h"
+#include "bindings/text.h"
 #include "runtime/executor.h"
 
 namespace py = pybind11;
@@ -95,7 +96,7 @@ class PyFuture {
       if (PyErr_CheckSignals() != 0) throw py::error_already_set();
       if (now_ns() >= end) {
         throw make_error(Code::kDeadlineExceeded, "waiting for a result",
-                         "it was not done within " + py::str(timeout_s).cast<std::string>() + " s",
+                         "it was not done within " + utf8(timeout_s) + " s",
                          "wait longer, or cancel() it");
       }
     }
@@ -199,6 +200,7 @@ void bind_future(py::module_& module) {
   // Work that is still queued or running is cancelled, or leaving the interpreter would wait for
   // it.
   py::module_::import("atexit").attr("register")(py::cpp_function([] {
+    interpreter_exits.store(true);
     {
       ReleaseGil release;
       Executor::shut_down();

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <pybind11/pybind11.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cstdint>
@@ -10,17 +12,40 @@
 namespace zerolane::bindings {
 
 // The only spellings of giving up and taking the GIL.
-using ReleaseGil = pybind11::gil_scoped_release;
 using AcquireGil = pybind11::gil_scoped_acquire;
+
+// Set when the interpreter begins to exit.
+inline std::atomic<bool> interpreter_exits{false};
+
+class ReleaseGil {
+ public:
+  ReleaseGil() : state_(PyEval_SaveThread()) {}
+  ReleaseGil(const ReleaseGil&) = delete;
+  ReleaseGil& operator=(const ReleaseGil&) = delete;
+  ~ReleaseGil() {
+    // A daemon thread that comes back from a run now would be ended by Python in the middle of our
+    // frames (before 3.14), which ends the process. It waits for the process to end instead.
+    if (interpreter_exits.load(std::memory_order_relaxed) && !on_main_thread()) {
+      for (;;) ::pause();
+    }
+    PyEval_RestoreThread(state_);
+  }
+
+ private:
+  static bool on_main_thread() noexcept { return ::syscall(SYS_gettid) == ::getpid(); }
+  PyThreadState* state_;
+};
 
 // Decides, for one session or binding, whether a run gives the GIL away. Taking it back costs a few
 // microseconds when nobody wants it and up to the switch interval (5 ms) when another thread is
-// busy, so a run shorter than kShort keeps it. "auto" measures: the first runs release; while runs
-// are short, one in sixteen is timed.
+// busy, so a short run keeps it. "auto" measures the runs alone, without the wait for the GIL: the
+// first ones release; while they hold, one in sixteen is timed.
 class GilPolicy {
  public:
   enum class Mode { kAuto, kHold, kRelease };
-  static constexpr int64_t kShort = 40000;  // ns
+  static constexpr int64_t kShort = 100000;  // ns: so short a run begins to hold
+  static constexpr int64_t kLong =
+      250000;  // ns: so long a run ends holding; apart, so that noise does not flip it
 
   explicit GilPolicy(Mode mode) : mode_(mode) {}
 
@@ -29,14 +54,18 @@ class GilPolicy {
   }
   // Whether this run should be timed. Released runs always are.
   bool timed() noexcept { return (ticket_.fetch_add(1, std::memory_order_relaxed) & 15) == 0; }
-  // What a timed run took. Two long ones in a row end holding; eight short ones in a row begin it.
+  // What a timed run took. Eight short ones in a row begin holding, three long ones in a row end
+  // it.
   void note(int64_t nanoseconds) noexcept {
     if (nanoseconds <= kShort) {
-      long_.store(0, std::memory_order_relaxed);
       if (short_.fetch_add(1, std::memory_order_relaxed) + 1 >= 8) hold_.store(true);
     } else {
       short_.store(0, std::memory_order_relaxed);
-      if (long_.fetch_add(1, std::memory_order_relaxed) + 1 >= 2) hold_.store(false);
+    }
+    if (nanoseconds > kLong) {
+      if (long_.fetch_add(1, std::memory_order_relaxed) + 1 >= 3) hold_.store(false);
+    } else {
+      long_.store(0, std::memory_order_relaxed);
     }
   }
   const char* name() const noexcept { return hold() ? "hold" : "release"; }

@@ -4,6 +4,7 @@
 #include <pybind11/stl.h>
 
 #include "bindings/logging.h"
+#include "bindings/text.h"
 #include "core/buffer.h"
 #include "core/cpus.h"
 #include "core/mapped_file.h"
@@ -53,6 +54,12 @@ ort::Options read_options(const py::dict& given) {
   return options;
 }
 
+py::list texts(const std::vector<std::string>& list) {
+  py::list out;
+  for (const std::string& item : list) out.append(text(item));
+  return out;
+}
+
 py::dict describe_model(const OnnxModel& model) {
   auto values = [](const std::vector<OnnxValue>& list) {
     py::list rows;
@@ -66,12 +73,13 @@ py::dict describe_model(const OnnxModel& model) {
           } else if (dim.symbol.empty()) {
             dims.append(py::none());
           } else {
-            dims.append(dim.symbol);
+            dims.append(text(dim.symbol));
           }
         }
         shape = std::move(dims);
       }
-      rows.append(py::make_tuple(value.name, std::string(value.kind), value.elem_type, shape));
+      rows.append(
+          py::make_tuple(text(value.name), std::string(value.kind), value.elem_type, shape));
     }
     return rows;
   };
@@ -79,13 +87,13 @@ py::dict describe_model(const OnnxModel& model) {
     py::list rows;
     for (const OnnxTensor& tensor : list) {
       py::dict row;
-      row["name"] = tensor.name;
+      row["name"] = text(tensor.name);
       row["elem_type"] = tensor.elem_type;
       row["dims"] = tensor.dims;
       row["elements"] = tensor.elements;
       row["bytes"] = tensor.bytes;
       row["external"] = tensor.external;
-      row["location"] = tensor.location;
+      row["location"] = text(tensor.location);
       rows.append(row);
     }
     return rows;
@@ -93,12 +101,12 @@ py::dict describe_model(const OnnxModel& model) {
   py::list nodes;
   for (const OnnxNode& node : model.nodes) {
     py::dict row;
-    row["name"] = node.name;
-    row["op_type"] = node.op_type;
-    row["domain"] = node.domain;
-    row["inputs"] = node.inputs;
-    row["outputs"] = node.outputs;
-    row["path"] = model.path(node.graph);
+    row["name"] = text(node.name);
+    row["op_type"] = text(node.op_type);
+    row["domain"] = text(node.domain);
+    row["inputs"] = texts(node.inputs);
+    row["outputs"] = texts(node.outputs);
+    row["path"] = text(model.path(node.graph));
     nodes.append(row);
   }
   py::dict out;
@@ -106,16 +114,24 @@ py::dict describe_model(const OnnxModel& model) {
   out["model_version"] = model.model_version;
   out["producer"] =
       model.producer_name + (model.producer_version.empty() ? "" : " ") + model.producer_version;
-  out["domain"] = model.domain;
-  out["graph_name"] = model.graph_name;
-  out["doc"] = model.doc;
-  out["opsets"] = model.opsets;
+  out["domain"] = text(model.domain);
+  out["graph_name"] = text(model.graph_name);
+  out["doc"] = text(model.doc);
+  py::list opsets;
+  for (const auto& [domain, version] : model.opsets) {
+    opsets.append(py::make_tuple(text(domain), version));
+  }
+  out["opsets"] = opsets;
   out["inputs"] = values(model.inputs);
   out["outputs"] = values(model.outputs);
   out["initializers"] = tensors(model.initializers);
   out["constants"] = tensors(model.constants);
   out["nodes"] = nodes;
-  out["metadata"] = model.metadata;
+  py::list metadata;
+  for (const auto& [key, value] : model.metadata) {
+    metadata.append(py::make_tuple(text(key), text(value)));
+  }
+  out["metadata"] = metadata;
   out["functions"] = model.function_count;
   return out;
 }
@@ -172,8 +188,8 @@ ort::Runtime& the_runtime() {
 std::unique_ptr<PySession> load_session(const py::object& model, const py::dict& options,
                                         const py::object& result_type) {
   ort::Options native = read_options(options);
-  auto name = options["name"].cast<std::string>();
-  auto folder = options["folder"].cast<std::string>();
+  auto name = utf8(options["name"]);
+  auto folder = utf8(options["folder"]);
   GilPolicy::Mode gil = parse_gil_mode(options["gil"].cast<std::string>());
   bool copy = options["copy"].cast<bool>();
   ort::Runtime& rt = the_runtime();
@@ -182,8 +198,13 @@ std::unique_ptr<PySession> load_session(const py::object& model, const py::dict&
     if (py::isinstance<py::bytes>(model)) {
       auto data = py::reinterpret_borrow<py::bytes>(model);
       std::span<const std::byte> bytes = bytes_of(data);
+      // The session may be destroyed on any thread.
+      std::shared_ptr<const void> owner(data.release().ptr(), [](const void* object) {
+        AcquireGil acquire;
+        Py_DECREF(static_cast<PyObject*>(const_cast<void*>(object)));
+      });
       ReleaseGil release;
-      session = ort::load_bytes(rt, bytes, name, folder, native);
+      session = ort::load_bytes(rt, bytes, std::move(owner), name, folder, native);
     } else {
       std::string path = path_of(model);
       ReleaseGil release;
@@ -194,13 +215,7 @@ std::unique_ptr<PySession> load_session(const py::object& model, const py::dict&
     throw;
   }
   drain_log();
-  py::object type = py::none();
-  if (session->outputs().size() != 1) {
-    py::list names;
-    for (const auto& spec : session->outputs()) names.append(spec.name);
-    type = result_type(names);
-  }
-  return std::make_unique<PySession>(std::move(session), gil, copy, type);
+  return std::make_unique<PySession>(std::move(session), gil, copy, result_type);
 }
 
 void bind_load(py::module_& module) {
@@ -236,7 +251,7 @@ void bind_load(py::module_& module) {
   module.def("trim_pool", [] { host_pool()->trim(); });
   module.def("live_objects", &live_objects);
   module.def("start_trace", &trace::start);
-  module.def("stop_trace", &trace::stop);
+  module.def("stop_trace", [] { return text(trace::stop()); });
 }
 
 }  // namespace zerolane::bindings

@@ -8,25 +8,28 @@
 #include "bindings/future.h"
 #include "bindings/load.h"
 #include "bindings/logging.h"
+#include "bindings/text.h"
 
 namespace py = pybind11;
 
 namespace zerolane::bindings {
 namespace {
 
-py::object interned(const std::string& text) {
-  return py::reinterpret_steal<py::object>(PyUnicode_InternFromString(text.c_str()));
+py::object interned(const std::string& name) {
+  PyObject* object = text(name).release().ptr();
+  PyUnicode_InternInPlace(&object);
+  return py::reinterpret_steal<py::object>(object);
 }
 
 }  // namespace
 
 PySession::PySession(std::shared_ptr<Session> session, GilPolicy::Mode gil, bool copy,
-                     py::object result_type)
+                     py::object make_result_type)
     : session_(std::move(session)),
       gil_mode_(gil),
       gil_(gil),
       copy_(copy),
-      result_type_(std::move(result_type)),
+      make_result_type_(std::move(make_result_type)),
       frames_(session_) {
   for (const auto& spec : session_->inputs()) input_names_.push_back(interned(spec.name));
   for (const auto& spec : session_->outputs()) output_names_.push_back(interned(spec.name));
@@ -57,12 +60,12 @@ void PySession::sort_inputs(PyObject* const* positional, size_t count, PyObject*
     size_t index = 0;
     while (index < specs.size() && input_names_[index].ptr() != key) ++index;
     if (index == specs.size()) {  // not the interned string: compare the text
-      auto text = py::str(py::handle(key)).cast<std::string>();
-      for (index = 0; index < specs.size() && specs[index].name != text;) ++index;
+      std::string given = utf8(py::handle(key));
+      for (index = 0; index < specs.size() && specs[index].name != given;) ++index;
       if (index == specs.size()) {
         throw make_error(Code::kInvalidArgument, "calling " + model,
-                         "there is no input '" + text + "', the inputs are " + names(),
-                         "check the name", text);
+                         "there is no input '" + given + "', the inputs are " + names(),
+                         "check the name", given);
       }
     }
     if ((*sorted)[index] != nullptr) {
@@ -83,8 +86,13 @@ py::object PySession::as_dict(std::vector<py::object>& results) const {
   return dict;
 }
 
-py::object PySession::as_arrays(std::vector<py::object>& results) const {
+py::object PySession::as_arrays(std::vector<py::object>& results) {
   if (results.size() == 1) return std::move(results[0]);
+  if (!result_type_) {  // made when first needed: it would be a good part of loading a small model
+    py::list names;
+    for (const auto& name : output_names_) names.append(name);
+    result_type_ = make_result_type_(names);
+  }
   // A named tuple is a tuple with a type of its own; its fields are filled directly.
   auto* type = reinterpret_cast<PyTypeObject*>(result_type_.ptr());
   PyObject* tuple = type->tp_alloc(type, static_cast<Py_ssize_t>(results.size()));
@@ -175,11 +183,11 @@ py::tuple describe(const std::vector<TensorSpec>& specs, size_t begin, size_t en
         const Dim& dim = spec.shape[d];
         dims[d] = dim.value >= 0       ? py::object(py::int_(dim.value))
                   : dim.symbol.empty() ? py::object(py::none())
-                                       : py::object(py::str(dim.symbol));
+                                       : py::object(text(dim.symbol));
       }
       shape = std::move(dims);
     }
-    rows[i - begin] = py::make_tuple(spec.name, std::string(dtype_name(spec.dtype)), shape,
+    rows[i - begin] = py::make_tuple(text(spec.name), std::string(dtype_name(spec.dtype)), shape,
                                      spec.type, kKinds[static_cast<size_t>(spec.kind)]);
   }
   return rows;
@@ -188,12 +196,12 @@ py::tuple describe(const std::vector<TensorSpec>& specs, size_t begin, size_t en
 py::dict metadata_of(const PySession& self) {
   const ModelInfo& info = self.session()->info();
   py::dict custom;
-  for (const auto& [key, value] : info.metadata) custom[py::str(key)] = value;
+  for (const auto& [key, value] : info.metadata) custom[text(key)] = text(value);
   py::dict out;
-  out["producer"] = info.producer;
-  out["graph_name"] = info.graph_name;
-  out["domain"] = info.domain;
-  out["description"] = info.description;
+  out["producer"] = text(info.producer);
+  out["graph_name"] = text(info.graph_name);
+  out["domain"] = text(info.domain);
+  out["description"] = text(info.description);
   out["version"] = info.version;
   out["custom"] = custom;
   return out;
@@ -238,7 +246,8 @@ void bind_session(py::module_& module) {
                                const auto& specs = self.session()->outputs();
                                return describe(specs, 0, specs.size());
                              })
-      .def_property_readonly("name", [](const PySession& self) { return self.session()->name(); })
+      .def_property_readonly("name",
+                             [](const PySession& self) { return text(self.session()->name()); })
       .def("_metadata", metadata_of)
       .def("_latency", latency_of)
       .def(

@@ -18,7 +18,7 @@ namespace zerolane::bindings {
 class PySession {
  public:
   PySession(std::shared_ptr<Session> session, GilPolicy::Mode gil, bool copy,
-            pybind11::object result_type);
+            pybind11::object make_result_type);
 
   const std::shared_ptr<Session>& session() const { return session_; }
   FramePool& frames() { return frames_; }
@@ -41,14 +41,15 @@ class PySession {
   void sort_inputs(PyObject* const* positional, size_t count, PyObject* named,
                    std::vector<PyObject*>* sorted) const;
   pybind11::object as_dict(std::vector<pybind11::object>& results) const;
-  pybind11::object as_arrays(std::vector<pybind11::object>& results) const;
+  pybind11::object as_arrays(std::vector<pybind11::object>& results);
 
  private:
   std::shared_ptr<Session> session_;
   GilPolicy::Mode gil_mode_;
   GilPolicy gil_;
   bool copy_;
-  pybind11::object result_type_;  // named tuple of the outputs; None where there is one output
+  pybind11::object make_result_type_;  // names of the outputs -> named tuple type
+  pybind11::object result_type_;       // null until an answer of several outputs needs it
   unsigned generation_ = fork_generation.load();
   std::vector<pybind11::object> input_names_;  // interned
   std::vector<pybind11::object> output_names_;

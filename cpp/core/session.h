@@ -91,10 +91,19 @@ class Session : public std::enable_shared_from_this<Session> {
   // Ends profiling and returns the file written, or "" when it was off.
   virtual std::string end_profiling() = 0;
 
-  // Cleared when a run showed that the model declares its outputs wrongly: predict_outputs is not
-  // to be trusted then.
-  std::atomic<bool> predictable{true};
+  // Whether results may be sized before the run, by predict_outputs or as the last run with the
+  // same input shapes showed. Not for an output that once came out otherwise, nor from the 65th on.
+  bool predictable(size_t output) const noexcept {
+    return output < 64 && (distrusted_.load(std::memory_order_relaxed) >> output & 1) == 0;
+  }
+  void distrust(size_t output) noexcept {
+    if (output < 64) distrusted_.fetch_or(uint64_t{1} << output);
+  }
+
   LatencyHistogram latency;  // of runs that were timed (one in sixteen of the very short ones)
+
+ private:
+  std::atomic<uint64_t> distrusted_{0};
 };
 
 // Throw kShapeMismatch / kInvalidArgument with names, found and expected, if the dtype, rank or a

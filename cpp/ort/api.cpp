@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ort/api.h"
 
+#include <pthread.h>
+#include <unistd.h>
+
+#include <cstdio>
 #include <cstdlib>
 #include <mutex>
 
@@ -33,6 +37,17 @@ void fill(Api* api, const void* table, int minor) {
 #undef ZL_ORT
 }
 
+// The library's own clean-up at exit waits for pool threads, which a forked child does not have.
+// Such a child leaves before it: handlers run in the reverse order of their registration.
+void leave_child_early() {
+  ::on_exit(
+      [](int status, void*) {
+        std::fflush(nullptr);
+        ::_exit(status);
+      },
+      nullptr);
+}
+
 std::mutex g_mutex;  // guards opening
 Runtime* g_runtime = nullptr;
 
@@ -45,18 +60,22 @@ Runtime* open_new(const std::string& path, int threads, bool spin) {
                   "give the path of libonnxruntime.so");
   }
   const OrtApiBase* base = get_base();
-  auto rt =
-      new Runtime;  // never freed: sessions, and vendor threads at exit, may outlive any owner
+  const char* version = base != nullptr ? base->GetVersionString() : nullptr;
+  if (version == nullptr) {
+    throw refused(path, "it does not tell its version",
+                  "give the path of a complete libonnxruntime.so");
+  }
+  // Never freed: sessions, and vendor threads at exit, may outlive any owner.
+  auto* rt = new Runtime;
   rt->path = library.path();
-  rt->version = base->GetVersionString();
+  rt->version = version;
   int major = 0;
   if (std::sscanf(rt->version.c_str(), "%d.%d", &major, &rt->minor) != 2 || major != 1 ||
       rt->minor < kOldestMinor) {
-    std::string version = rt->version;
     delete rt;
     throw refused(path,
-                  "it is version " + version + ", expected 1." + std::to_string(kOldestMinor) +
-                      " or a later 1.x",
+                  "it is version " + std::string(version) + ", expected 1." +
+                      std::to_string(kOldestMinor) + " or a later 1.x",
                   "pip install -U onnxruntime");
   }
   rt->table = base->GetApi(kInterfaceVersion);
@@ -80,6 +99,8 @@ Runtime* open_new(const std::string& path, int threads, bool spin) {
         api.CreateEnvWithCustomLoggerAndGlobalThreadPools(log_from_library, nullptr, /*warning*/ 2,
                                                           "zerolane", pools.get(), &rt->env),
         doing, path);
+  ::pthread_atfork(nullptr, nullptr, leave_child_early);
+  check(*rt, api.DisableTelemetryEvents(rt->env), doing, path);
   check(*rt, api.CreateCpuMemoryInfo(kOrtDeviceAllocator, kOrtMemTypeDefault, &rt->cpu), doing,
         path);
   check(*rt, api.GetAllocatorWithDefaultOptions(&rt->allocator), doing, path);

@@ -59,6 +59,7 @@ void ContextImpl::give(Slot& slot, size_t index, bool input, State state, const 
   slot.copy_to = nullptr;
   if (same(slot, state, view.data, view.shape)) return;
   slot.value = wrap_view(session_->runtime(), view);
+  if (input) shapes_changed_ |= slot.state == State::kNone || !(slot.shape == view.shape);
   slot.data = view.data;
   slot.shape = view.shape;
   slot.state = state;
@@ -112,6 +113,9 @@ void ContextImpl::set_input(size_t index, const Value& value) {
   Slot& slot = inputs_[index];
   slot.value = to_ort(session_->runtime(), value);
   slot.state = State::kOpaque;
+  const auto* strings = std::get_if<Strings>(&value);
+  slot.shape = strings != nullptr ? strings->shape : Shape();
+  shapes_changed_ = true;
   bind_value(slot, index, true);
 }
 
@@ -119,6 +123,7 @@ void ContextImpl::clear_input(size_t index) {
   if (inputs_[index].state == State::kNone) return;
   inputs_[index].state = State::kNone;
   inputs_[index].value.reset();
+  shapes_changed_ = true;
   // The interface has no way to take one input back: all are bound anew.
   api_.ClearBoundInputs(binding_.get());
   for (size_t i = 0; i < inputs_.size(); ++i) {
@@ -174,8 +179,95 @@ void ContextImpl::rebuild_outputs() {
   }
 }
 
+std::vector<const Shape*> ContextImpl::input_shapes() const {
+  std::vector<const Shape*> shapes;
+  for (const Slot& slot : inputs_) {
+    shapes.push_back(slot.state == State::kNone ? nullptr : &slot.shape);
+  }
+  return shapes;
+}
+
+void ContextImpl::review_shapes() {
+  shapes_changed_ = false;
+  TwinKeeper* twins = session_->twins();
+  if (twins == nullptr) return;
+  route_ = twins->route(session_->inputs(), input_shapes());
+  if (route_ != TwinKeeper::Route::kProve) return;
+  run_on_twin(/*keep_results=*/false);
+  twins->proven(input_shapes());
+  twin_.reset();
+  route_ = TwinKeeper::Route::kMain;
+}
+
+void ContextImpl::run_on_twin(bool keep_results) {
+  if (!twin_) twin_ = std::make_shared<ContextImpl>(session_->twins()->twin());
+  for (size_t i = 0; i < inputs_.size(); ++i) {
+    const Slot& slot = inputs_[i];
+    if (slot.state == State::kNone) {
+      twin_->clear_input(i);
+    } else if (slot.state == State::kOpaque) {
+      const std::string& name = session_->inputs()[i].name;
+      check(session_->runtime(),
+            api_.BindInput(twin_->binding_.get(), name.c_str(), slot.value.get()),
+            "binding '" + name + "'", name);
+    } else {
+      twin_->bind_input(i, {slot.data, session_->inputs()[i].dtype, {}, slot.shape});
+    }
+  }
+  for (size_t i = 0; i < outputs_.size(); ++i) {
+    const Slot& slot = outputs_[i];
+    if (slot.state == State::kNone) {
+      twin_->drop_output(i);
+    } else if (slot.state == State::kRequested || !keep_results) {
+      twin_->request_output(i);
+    } else {
+      twin_->bind_output(i, {slot.data, session_->outputs()[i].dtype, {}, slot.shape});
+    }
+  }
+  struct Running {
+    std::atomic<ContextImpl*>& pointer;
+    ~Running() { pointer.store(nullptr); }
+  } running{running_twin_};
+  running_twin_.store(twin_.get());
+  if (cancelled_.load()) twin_->cancel();
+  try {
+    twin_->run();
+  } catch (...) {
+    rearm();
+    throw;
+  }
+  if (!keep_results) return;
+  for (size_t i = 0; i < outputs_.size(); ++i) {
+    if (outputs_[i].state == State::kRequested) outputs_[i].taken = twin_->take_output(i);
+  }
+  any_requested_ = false;
+}
+
 void ContextImpl::run() {
   if (forked_since(generation_)) throw_forked("model " + session_->name());
+  if (shapes_changed_) {
+    try {
+      review_shapes();
+    } catch (...) {
+      shapes_changed_ = true;
+      throw;
+    }
+  }
+  if (route_ == TwinKeeper::Route::kTwin) [[unlikely]] {
+    run_on_twin(/*keep_results=*/true);
+  } else {
+    run_here();
+  }
+  for (Slot& slot : outputs_) {
+    if (slot.copy_to != nullptr) {
+      trace::Span span("copy", session_->name(), static_cast<int64_t>(slot.copy_bytes));
+      std::memcpy(slot.copy_to, slot.data, slot.copy_bytes);
+    }
+  }
+  if (any_requested_) collect_outputs();
+}
+
+void ContextImpl::run_here() {
   if (outputs_changed_) rebuild_outputs();
   if (!session_->host_only()) {
     // Other devices copy at bind time, so new contents under the same address must be handed over
@@ -200,13 +292,6 @@ void ContextImpl::run() {
   if (status != nullptr) [[unlikely]] {
     check(session_->runtime(), status, "running " + session_->name(), session_->name());
   }
-  for (Slot& slot : outputs_) {
-    if (slot.copy_to != nullptr) {
-      trace::Span span("copy", session_->name(), static_cast<int64_t>(slot.copy_bytes));
-      std::memcpy(slot.copy_to, slot.data, slot.copy_bytes);
-    }
-  }
-  if (any_requested_) collect_outputs();
 }
 
 void ContextImpl::collect_outputs() {
@@ -231,6 +316,7 @@ Value ContextImpl::take_output(size_t index) { return std::exchange(outputs_[ind
 
 void ContextImpl::cancel() noexcept {
   cancelled_.store(true);
+  if (ContextImpl* twin = running_twin_.load()) twin->cancel();
   OrtStatus* status = api_.RunOptionsSetTerminate(run_options_.get());
   if (status != nullptr) api_.ReleaseStatus(status);
 }

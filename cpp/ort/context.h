@@ -63,6 +63,10 @@ class ContextImpl final : public Context {
   void rebuild_outputs();
   void collect_outputs();
   void check_not_empty(size_t index, const View& view) const;
+  std::vector<const Shape*> input_shapes() const;
+  void review_shapes();
+  void run_on_twin(bool keep_results);
+  void run_here();
 
   std::shared_ptr<SessionImpl> session_;
   const Api& api_;
@@ -73,6 +77,10 @@ class ContextImpl final : public Context {
   std::vector<size_t> output_order_;  // output indices in the binding's own order
   bool outputs_changed_ = false;      // an output was dropped: the binding's list must be made anew
   bool any_requested_ = false;
+  bool shapes_changed_ = true;  // since the route was chosen
+  TwinKeeper::Route route_ = TwinKeeper::Route::kMain;
+  std::shared_ptr<ContextImpl> twin_;  // runs what the session itself must not
+  std::atomic<ContextImpl*> running_twin_{nullptr};
   std::atomic<bool> cancelled_{false};
   unsigned generation_;
   LiveCount live_{LiveKind::kContext};

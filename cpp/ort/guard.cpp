@@ -2,7 +2,6 @@
 #include "ort/guard.h"
 
 #include <algorithm>
-#include <array>
 #include <map>
 #include <new>
 #include <set>
@@ -12,48 +11,12 @@
 #include "core/error.h"
 #include "core/onnx_model.h"
 #include "core/wire.h"
+#include "ort/model_view.h"
 
 namespace zerolane::ort {
 namespace {
 
-constexpr std::int64_t axis_bit(int axis) { return std::int64_t{1} << axis; }
-constexpr std::int64_t kSpatialAxes = ~(axis_bit(0) | axis_bit(1));
-constexpr std::string_view kMicrosoft = "com.microsoft";
-
-// Found by feeding zero-size and odd-rank inputs to every operator of onnxruntime 1.31.1. Only
-// operators that are rare in a model stand here: a node between, say, DequantizeLinear and Conv
-// would cost the fusions that make a model fast.
-constexpr std::array<GuardedInput, 14> kGuardedInputs = {{
-    {"", "LSTM", 0, GuardRule::kNonzero, axis_bit(1)},
-    {kMicrosoft, "DynamicQuantizeLSTM", 0, GuardRule::kNonzero, axis_bit(1)},
-    {kMicrosoft, "AttnLSTM", 0, GuardRule::kNonzero, axis_bit(1)},
-    {"", "GRU", 0, GuardRule::kNonzero, kAllAxes},
-    {"", "ConvTranspose", 0, GuardRule::kNonzero, kSpatialAxes},
-    {"", "Unique", 0, GuardRule::kNonzero, kAllAxes, "axis"},
-    {"", "RoiAlign", 0, GuardRule::kRankIs, 4},
-    {"", "RoiAlign", 1, GuardRule::kRankIs, 2},
-    {"", "MaxRoiPool", 0, GuardRule::kRankIs, 4},
-    {"", "MaxRoiPool", 1, GuardRule::kRankIs, 2},
-    {kMicrosoft, "CropAndResize", 0, GuardRule::kRankIs, 4},
-    {kMicrosoft, "CropAndResize", 1, GuardRule::kRankIs, 2},
-    {"", "AffineGrid", 1, GuardRule::kRankIs, 1},
-    {"", "DFT", 0, GuardRule::kRankAtLeast, 1},
-}};
-
-// One rule an input: a second entry would rewrite the same bytes twice.
-constexpr bool has_one_rule_an_input() {
-  for (std::size_t i = 0; i < kGuardedInputs.size(); ++i) {
-    for (std::size_t j = 0; j < i; ++j) {
-      const GuardedInput &a = kGuardedInputs[i], &b = kGuardedInputs[j];
-      if (a.domain == b.domain && a.op_type == b.op_type && a.input == b.input) return false;
-    }
-  }
-  return true;
-}
-static_assert(has_one_rule_an_input());
-
 constexpr std::string_view kNamePrefix = "zerolane.guard/";
-constexpr std::size_t kShownName = 120;
 
 void put_varint(std::string& out, std::uint64_t value) {
   for (; value >= 0x80; value >>= 7) out += static_cast<char>((value & 0x7f) | 0x80);
@@ -81,24 +44,22 @@ struct Edit {
   std::string bytes;
 };
 
-struct NodeParts {
-  std::string_view name, domain, op_type, first_output;
-  std::vector<WireField> inputs;
-  bool has_attributes = false;
-};
-
 // One walk through the model that lists edits in the order of the bytes. The length of every
 // message around an edit changes too; each function below returns by how many bytes its part of
 // the file grows.
 class Rewriter {
  public:
-  explicit Rewriter(std::span<const std::byte> model) : model_(model) {}
+  // `plans` are in the order of the nodes, which is that of this walk as well.
+  Rewriter(std::span<const std::byte> model, const ModelView& view,
+           std::span<const PlannedGuard> plans)
+      : model_(model), view_(view), plans_(plans) {}
 
   // Names in `taken` are not given to guards.
   std::vector<Edit> run(NameSet taken) {
     taken_ = std::move(taken);
     edits_.clear();
-    next_name_ = 0;
+    given_.clear();
+    next_name_ = next_node_ = next_plan_ = 0;
     bool has_opset = false;
     WireReader reader(model_);
     for (WireField field; reader.next(field);) {
@@ -181,18 +142,21 @@ class Rewriter {
   }
 
   Growth edit_node(const WireField& node, int depth) {
-    NodeParts parts = read_node(node);
+    const std::size_t index = next_node_++;
+    const bool has_attributes = note_names(node);
     Growth growth = 0;
     std::map<std::size_t, std::string> renamed;  // input: what it reads now
-    for (const GuardedInput& guarded : kGuardedInputs) {
-      if (!matches(guarded, node, parts)) continue;
+    for (; next_plan_ < plans_.size() && plans_[next_plan_].node == index; ++next_plan_) {
+      const PlannedGuard& plan = plans_[next_plan_];
       std::string name = fresh_name();
+      std::string& reads = renamed[plan.input];  // of several guards, one reads the other
+      if (reads.empty()) reads = view_.inputs(view_.nodes()[index])[plan.input];
       std::string guard;
-      put_bytes(guard, node.number, guard_node(guarded, parts, name));
+      put_bytes(guard, node.number, guard_node(plan, reads, name));
       growth += insert(node.offset, std::move(guard));
-      renamed[guarded.input] = std::move(name);
+      reads = std::move(name);
     }
-    if (renamed.empty() && !parts.has_attributes) return 0;
+    if (renamed.empty() && !has_attributes) return 0;
     growth += edit_message(node, [&] {
       Growth inside = 0;
       std::size_t input = 0;
@@ -229,59 +193,35 @@ class Rewriter {
     return growth;
   }
 
-  NodeParts read_node(const WireField& node) {
-    NodeParts parts;
+  // Whether the node has attributes.
+  bool note_names(const WireField& node) {
+    bool has_attributes = false;
     WireReader reader(node);
     for (WireField field; reader.next(field);) {
       if (field.is_bytes(1) || field.is_bytes(2)) note_name(field.text());
-      if (field.is_bytes(1)) parts.inputs.push_back(field);
-      if (field.is_bytes(2) && parts.first_output.empty()) parts.first_output = field.text();
-      if (field.is_bytes(3)) parts.name = field.text();
-      if (field.is_bytes(4)) parts.op_type = field.text();
-      if (field.is_bytes(7)) parts.domain = field.text();
-      parts.has_attributes = parts.has_attributes || field.is_bytes(5);
+      has_attributes = has_attributes || field.is_bytes(5);
     }
-    if (parts.domain == "ai.onnx") parts.domain = {};
-    return parts;
+    return has_attributes;
   }
 
-  static bool matches(const GuardedInput& guarded, const WireField& node, const NodeParts& parts) {
-    return guarded.op_type == parts.op_type && guarded.domain == parts.domain &&
-           guarded.input < parts.inputs.size() && !parts.inputs[guarded.input].payload.empty() &&
-           (guarded.only_with.empty() || has_attribute(node, guarded.only_with));
-  }
-
-  static bool has_attribute(const WireField& node, std::string_view name) {
-    WireReader reader(node);
-    for (WireField field; reader.next(field);) {
-      if (field.is_bytes(5) && last_text(field, 1) == name) return true;
-    }
-    return false;
-  }
-
-  static std::string guard_node(const GuardedInput& guarded, const NodeParts& parts,
-                                std::string_view output) {
-    const std::string_view input = parts.inputs[guarded.input].text();
-    std::string what = "input " + std::to_string(guarded.input) + " \"";
-    what += input.substr(0, kShownName);
-    what += "\" of the ";
-    what += parts.op_type;
-    what += parts.name.empty() ? " node that writes \"" : " node \"";
-    what += (parts.name.empty() ? parts.first_output : parts.name).substr(0, kShownName);
-    what += '"';
-
+  std::string guard_node(const PlannedGuard& plan, std::string_view input,
+                         std::string_view output) const {
+    const NodeView& guarded = view_.nodes()[plan.node];
     std::string node;
     put_bytes(node, 1, input);
+    if (plan.other != kNone) put_bytes(node, 1, view_.inputs(guarded)[plan.other]);
     put_bytes(node, 2, output);
     put_bytes(node, 3, output);
-    put_bytes(node, 4, kGuardOp);
+    put_bytes(node, 4, plan.other == kNone ? kGuardOp : kGuardWithOp);
     std::string attribute;
     put_bytes(attribute, 1, "what");
-    put_bytes(attribute, 4, what);
+    put_bytes(attribute, 4, describe_input(view_, guarded, plan.input));
     put_int(attribute, 20, 3);  // AttributeProto.STRING
     put_bytes(node, 5, attribute);
-    put_bytes(node, 5, int_attribute("rule", static_cast<std::int64_t>(guarded.rule)));
-    put_bytes(node, 5, int_attribute("argument", guarded.argument));
+    put_bytes(node, 5, int_attribute("rule", static_cast<std::int64_t>(plan.check.rule)));
+    put_bytes(node, 5, int_attribute("argument", plan.check.argument));
+    put_bytes(node, 5, int_attribute("detail", plan.check.detail));
+    put_bytes(node, 5, int_attribute("rank", plan.check.rank));
     put_bytes(node, 7, kGuardDomain);
     return node;
   }
@@ -304,16 +244,6 @@ class Rewriter {
 
   static bool imports_guard(const WireField& opset) { return last_text(opset, 1) == kGuardDomain; }
 
-  // The value of a text field: of several, the last one holds.
-  static std::string_view last_text(const WireField& message, std::uint32_t number) {
-    std::string_view text;
-    WireReader reader(message);
-    for (WireField field; reader.next(field);) {
-      if (field.is_bytes(number)) text = field.text();
-    }
-    return text;
-  }
-
   std::string fresh_name() {
     std::string name;
     do {
@@ -328,11 +258,15 @@ class Rewriter {
   }
 
   std::span<const std::byte> model_;
+  const ModelView& view_;
+  std::span<const PlannedGuard> plans_;
   std::vector<Edit> edits_;
   NameSet taken_;
   NameSet found_;
   std::vector<std::string> given_;
   std::uint64_t next_name_ = 0;
+  std::size_t next_node_ = 0;
+  std::size_t next_plan_ = 0;
 };
 
 std::vector<std::byte> apply_edits(std::span<const std::byte> model,
@@ -356,48 +290,14 @@ std::vector<std::byte> apply_edits(std::span<const std::byte> model,
 
 }  // namespace
 
-bool holds(GuardRule rule, std::int64_t argument, std::span<const std::int64_t> shape) noexcept {
-  const auto mask = static_cast<std::uint64_t>(argument);
-  switch (rule) {
-    case GuardRule::kNonzero:
-      for (std::size_t axis = 0; axis < shape.size(); ++axis) {
-        const bool watched = (mask >> std::min<std::size_t>(axis, 63) & 1) != 0;
-        if (watched && shape[axis] == 0) return false;
-      }
-      return true;
-    case GuardRule::kRankIs:
-      return shape.size() == mask;
-    case GuardRule::kRankAtLeast:
-      return shape.size() >= mask;
-  }
-  return false;
-}
-
-std::string requirement(GuardRule rule, std::int64_t argument) {
-  const std::string dimensions =
-      std::to_string(argument) + (argument == 1 ? " dimension" : " dimensions");
-  switch (rule) {
-    case GuardRule::kNonzero:
-      if (argument == kAllAxes) return "no axis of length zero";
-      if (argument == kSpatialAxes) return "no axis of length zero from axis 2 on";
-      for (int axis = 0; axis < 63; ++axis) {
-        if (argument == axis_bit(axis)) return "axis " + std::to_string(axis) + " above zero";
-      }
-      return "no axis of length zero in the bit mask " + std::to_string(argument);
-    case GuardRule::kRankIs:
-      return dimensions;
-    case GuardRule::kRankAtLeast:
-      return "at least " + dimensions;
-  }
-  return "a rule that this release knows";
-}
-
-std::span<const GuardedInput> guarded_inputs() noexcept { return kGuardedInputs; }
-
 std::optional<std::vector<std::byte>> guard_model(std::span<const std::byte> model) {
   if (is_ort_format(model)) return std::nullopt;
   try {
-    Rewriter rewriter(model);
+    const ModelView view(model);
+    std::vector<PlannedGuard> plans = plan_guards(view);
+    std::erase_if(plans, [](const PlannedGuard& plan) { return plan.at_load; });
+    if (plans.empty()) return std::nullopt;
+    Rewriter rewriter(model, view, plans);
     std::vector<Edit> edits = rewriter.run({});
     if (edits.empty()) return std::nullopt;
     if (rewriter.has_clash()) edits = rewriter.run(rewriter.found());

@@ -5,9 +5,10 @@
 #include <cstdint>
 #include <optional>
 #include <span>
-#include <string>
 #include <string_view>
 #include <vector>
+
+#include "ort/guard_rules.h"
 
 namespace zerolane::ort {
 
@@ -16,37 +17,14 @@ namespace zerolane::ort {
 //
 //     x --> LSTM        becomes        x --> zerolane.guard::Require --> LSTM
 //
-// Require: one tensor in, the same tensor out. Attributes: `what` (string) names the guarded node
-// and input for the message; `rule` and `argument` (ints) say what must hold, see GuardRule.
+// Require: one tensor in, the same tensor out. RequireWith: two in, the first one out; the rule may
+// look at the second, and rules about shapes hold where that is empty. Attributes: `what` (string)
+// names the guarded node and input for the message; `rule`, `argument`, `detail` and `rank` (ints)
+// say what must hold, see GuardCheck.
 inline constexpr std::string_view kGuardDomain = "zerolane.guard";
 inline constexpr std::string_view kGuardOp = "Require";
+inline constexpr std::string_view kGuardWithOp = "RequireWith";
 inline constexpr std::int64_t kGuardVersion = 1;
-
-// The numbers stand in rewritten models: never change one.
-enum class GuardRule : std::int64_t {
-  kNonzero = 0,      // no axis of the bit mask `argument` has length zero; bit 63: all from 63 on
-  kRankIs = 1,       // exactly `argument` dimensions
-  kRankAtLeast = 2,  // `argument` dimensions or more
-};
-inline constexpr std::int64_t kAllAxes = -1;
-
-// Whether a tensor of this shape may be handed on. False for a rule that does not exist.
-bool holds(GuardRule rule, std::int64_t argument, std::span<const std::int64_t> shape) noexcept;
-
-// What the rule wants, for messages: "4 dimensions", "no axis of length zero", ...
-std::string requirement(GuardRule rule, std::int64_t argument);
-
-struct GuardedInput {
-  std::string_view domain;  // "" for the standard operators
-  std::string_view op_type;
-  std::size_t input;
-  GuardRule rule;
-  std::int64_t argument;
-  std::string_view only_with = {};  // attribute that the node must have for this to matter
-};
-
-// The inputs that are guarded, at most one rule each.
-std::span<const GuardedInput> guarded_inputs() noexcept;
 
 // The model with its guards, in all graphs and function bodies; nothing else is changed. Nullopt
 // where nothing needs a guard, and for bytes that are no readable model, so that the vendor

@@ -134,7 +134,6 @@ Handle<OrtSessionOptions> make_session_options(const Runtime& rt, const Options&
   if (!options.profile.empty())
     set(api.EnableProfiling(target, options.profile.c_str()), "profile");
   set(api.SetSessionLogSeverityLevel(target, options.log_level), "log_level");
-  set(api.SetSessionLogId(target, model.c_str()), "log_level");
   for (const Provider& provider : options.providers) {
     if (provider.name != "CPU") append_provider(rt, target, provider);
   }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <utility>
 
 #include "core/mapped_file.h"
@@ -11,6 +12,7 @@
 #include "ort/context.h"
 #include "ort/guard.h"
 #include "ort/guard_op.h"
+#include "ort/load_checks.h"
 #include "ort/session_impl.h"
 #include "ort/values.h"
 
@@ -33,11 +35,35 @@ bool is_host_provider(const Provider& provider) {
                      [&](const char* name) { return provider.name == name; });
 }
 
-// `path` is empty for a model in memory.
-std::shared_ptr<Session> load(Runtime& rt, std::span<const std::byte> bytes,
-                              const std::string& path, const std::string& name,
-                              const std::string& folder, const Options& options) {
-  const std::string doing = "loading model " + name;
+// Operators whose results are empty or small because of the data, not of any input's shape.
+bool makes_shapes_from_data(std::span<const OnnxOp> ops) {
+  static const char* const kOps[] = {"NonZero", "Compress",   "Unique",      "NonMaxSuppression",
+                                     "Loop",    "SequenceAt", "StringSplit", "Scan"};
+  return std::any_of(std::begin(kOps), std::end(kOps),
+                     [&](const char* op) { return contains_op(ops, "", op); });
+}
+
+// Whether an input can hold images of different sizes. A leading dimension alone is a batch.
+bool has_dynamic_image(const std::vector<TensorSpec>& inputs) {
+  for (const TensorSpec& spec : inputs) {
+    size_t first = spec.shape.size() == 4 ? 1 : 0;
+    for (size_t d = first; d < spec.shape.size(); ++d) {
+      if (spec.shape[d].value < 0) return true;
+    }
+    if (spec.kind == ValueKind::kTensor && !spec.has_shape) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+std::shared_ptr<SessionImpl> load_model_source(Runtime& rt, const ModelSource& source,
+                                               const Options& options, bool is_twin) {
+  const std::string& name = source.name;
+  const std::string doing = "loading " + name;
+  std::optional<MappedFile> file;
+  if (!source.path.empty()) file.emplace(MappedFile::open(source.path));
+  std::span<const std::byte> bytes = file ? file->bytes() : source.bytes;
   trace::Span span("load", name, static_cast<int64_t>(bytes.size()));
   if (bytes.empty()) {
     throw make_error(Code::kInvalidModel, doing, "the model is empty (0 bytes)",
@@ -46,10 +72,25 @@ std::shared_ptr<Session> load(Runtime& rt, std::span<const std::byte> bytes,
   bool ort_format = is_ort_format(bytes);
   Options adjusted = options;
   if (ort_format) adjusted.config.emplace_back("session.load_model_format", "ORT");
-  if (!folder.empty()) {
-    adjusted.config.emplace_back("session.model_external_initializers_file_folder_path", folder);
+  if (!source.folder.empty()) {
+    adjusted.config.emplace_back("session.model_external_initializers_file_folder_path",
+                                 source.folder);
   }
-  auto guarded = ort_format ? std::nullopt : guard_model(bytes);
+  std::vector<OnnxOp> ops;
+  std::optional<std::vector<std::byte>> guarded;
+  if (!ort_format) {
+    try {
+      ops = list_ops(bytes);
+    } catch (const Error&) {  // damaged: the library says how, below
+    }
+    check_loadable(bytes, name);
+    guarded = guard_model(bytes);
+    if (contains_op(ops, "", "Transpose") && contains_op(ops, "", "MatMul") &&
+        makes_shapes_from_data(ops)) {
+      adjusted.config.emplace_back("optimization.disable_specified_optimizers",
+                                   "MatmulTransposeFusion");
+    }
+  }
   Handle<OrtSessionOptions> session_options = make_session_options(rt, adjusted, name);
   if (guarded) {
     bytes = *guarded;
@@ -57,50 +98,64 @@ std::shared_ptr<Session> load(Runtime& rt, std::span<const std::byte> bytes,
   }
   Handle<OrtSession> session(rt.api.ReleaseSession);
   OrtStatus* status =
-      guarded || path.empty()
+      guarded || source.path.empty()
           ? rt.api.CreateSessionFromArray(rt.env, bytes.data(), bytes.size(), session_options.get(),
                                           session.out())
-          : rt.api.CreateSession(rt.env, path.c_str(), session_options.get(), session.out());
+          : rt.api.CreateSession(rt.env, source.path.c_str(), session_options.get(), session.out());
   try {
     check(rt, status, doing, name);
   } catch (const Error& error) {
     // The options were accepted above, so what is invalid here is the model.
-    if (error.code() != Code::kInvalidArgument) throw;
+    bool invalid = error.code() == Code::kInvalidArgument ||
+                   error.message().find("invalid model") != std::string::npos;
+    if (!invalid) throw;
     throw Error(Code::kInvalidModel, error.message(), error.subject());
   }
   bool host_only =
       std::all_of(options.providers.begin(), options.providers.end(), is_host_provider);
+  std::unique_ptr<TwinKeeper> twins;
+  if (!is_twin) {
+    bool pools = contains_op(ops, "", "MaxPool") || contains_op(ops, "", "AveragePool");
+    bool rewritten = !ort_format && options.graph_level > 0;
+    twins = std::make_unique<TwinKeeper>(rt, source, options, rewritten, pools);
+  }
   return std::make_shared<SessionImpl>(rt, std::move(session), name, host_only,
-                                       ort_format && mentions_guarded_op(bytes));
+                                       ort_format && mentions_guarded_op(bytes), std::move(twins));
 }
 
-}  // namespace
-
 std::shared_ptr<Session> load_file(Runtime& rt, const std::string& path, const Options& options) {
+  ModelSource source;
+  source.path = path;
   size_t slash = path.find_last_of('/');
-  std::string name = slash == std::string::npos ? path : path.substr(slash + 1);
-  std::string folder =
-      slash == std::string::npos ? "." : path.substr(0, std::max(slash, size_t{1}));
-  MappedFile file = MappedFile::open(path);
-  return load(rt, file.bytes(), path, name, folder, options);
+  source.name = slash == std::string::npos ? path : path.substr(slash + 1);
+  source.folder = slash == std::string::npos ? "." : path.substr(0, std::max(slash, size_t{1}));
+  stamp(&source);
+  return load_model_source(rt, source, options, false);
 }
 
 std::shared_ptr<Session> load_bytes(Runtime& rt, std::span<const std::byte> bytes,
-                                    const std::string& name, const std::string& folder,
-                                    const Options& options) {
-  return load(rt, bytes, "", name, folder, options);
+                                    std::shared_ptr<const void> owner, const std::string& name,
+                                    const std::string& folder, const Options& options) {
+  ModelSource source;
+  source.bytes = bytes;
+  source.owner = std::move(owner);
+  source.name = name;
+  source.folder = folder;
+  return load_model_source(rt, source, options, false);
 }
 
 SessionImpl::SessionImpl(Runtime& rt, Handle<OrtSession> session, std::string name, bool host_only,
-                         bool refuse_empty)
+                         bool refuse_empty, std::unique_ptr<TwinKeeper> twins)
     : rt_(rt),
       session_(std::move(session)),
       name_(std::move(name)),
       host_only_(host_only),
       refuse_empty_(refuse_empty),
+      twins_(std::move(twins)),
       generation_(fork_generation.load()) {
   read_specs();
   read_info();
+  if (twins_ && !has_dynamic_image(inputs_)) twins_->ignore_small_images();
 }
 
 SessionImpl::~SessionImpl() {

@@ -15,10 +15,10 @@ namespace zerolane::ort {
 // make_session_options throws.
 std::shared_ptr<Session> load_file(Runtime& rt, const std::string& path, const Options& options);
 
-// The same from memory; `name` is for messages, `folder` is where external data lies ("" for none).
-// The bytes are not needed afterwards.
+// The same from memory, which `owner` keeps alive as long as the session; `name` is for messages,
+// `folder` is where external data lies ("" for none).
 std::shared_ptr<Session> load_bytes(Runtime& rt, std::span<const std::byte> bytes,
-                                    const std::string& name, const std::string& folder,
-                                    const Options& options);
+                                    std::shared_ptr<const void> owner, const std::string& name,
+                                    const std::string& folder, const Options& options);
 
 }  // namespace zerolane::ort

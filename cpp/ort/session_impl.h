@@ -7,13 +7,14 @@
 #include "core/fork.h"
 #include "core/session.h"
 #include "ort/api.h"
+#include "ort/twin.h"
 
 namespace zerolane::ort {
 
 class SessionImpl final : public Session {
  public:
   SessionImpl(Runtime& rt, Handle<OrtSession> session, std::string name, bool host_only,
-              bool refuse_empty);
+              bool refuse_empty, std::unique_ptr<TwinKeeper> twins);
   ~SessionImpl() override;
 
   const std::string& name() const override { return name_; }
@@ -32,6 +33,8 @@ class SessionImpl final : public Session {
   // Empty inputs would end the process and could not be guarded inside the model (ORT-format
   // files).
   bool refuse_empty() const { return refuse_empty_; }
+  // Where shapes go that this session must not run; null for a twin itself.
+  TwinKeeper* twins() const { return twins_.get(); }
 
  private:
   void read_specs();
@@ -43,6 +46,7 @@ class SessionImpl final : public Session {
   std::string name_;
   bool host_only_;
   bool refuse_empty_;
+  std::unique_ptr<TwinKeeper> twins_;
   unsigned generation_;
   std::vector<TensorSpec> inputs_;
   size_t required_ = 0;
@@ -50,5 +54,9 @@ class SessionImpl final : public Session {
   ModelInfo info_;
   LiveCount live_{LiveKind::kSession};
 };
+
+// Loads a source with these options. A twin has no twins of its own.
+std::shared_ptr<SessionImpl> load_model_source(Runtime& rt, const ModelSource& source,
+                                               const Options& options, bool is_twin);
 
 }  // namespace zerolane::ort

@@ -179,7 +179,7 @@ def split_strings(x: object, what: str, subject: str) -> tuple[list[int], list[b
 
 
 def string_array(items: list[str], shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
-    """Strings as an object array, which is what onnxruntime returns too."""
+    """Strings as an object array, the form in which results come too."""
     array = np.empty(len(items), dtype=object)
     array[:] = items
     return array.reshape(shape)

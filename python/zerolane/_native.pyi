@@ -52,6 +52,7 @@ class Binding:
     """
     A context with fixed input and output memory: write into inputs, call, read outputs. One thread at a time.
     """
+    def __init__(self, *, _made_by_native_code: typing.Never) -> None: ...
     def __call__(self) -> types.MappingProxyType[str, typing.Any]: ...
     def cancel(self) -> None:
         """
@@ -62,7 +63,10 @@ class Binding:
         Like calling it, with a deadline in milliseconds from now.
         """
     @property
-    def gil(self) -> str: ...
+    def gil(self) -> str:
+        """
+        What the next run does with the GIL: "hold" or "release".
+        """
     @property
     def inputs(self) -> types.MappingProxyType[str, typing.Any]:
         """

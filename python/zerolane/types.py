@@ -108,15 +108,18 @@ class Options:
             "free_dimensions",
             dims,
             isinstance(dims, Mapping)
-            and all(isinstance(k, str) and type(v) is int and v >= 0 for k, v in dims.items()),
+            and all(
+                isinstance(k, str) and type(v) is int and 0 <= v < 2**63 for k, v in dims.items()
+            ),
             "a dict of dimension name to size",
         )
         _check(
             "config",
             self.config,
             isinstance(self.config, Mapping)
-            and all(isinstance(k, str) and isinstance(v, str) for k, v in self.config.items()),
-            "a dict of str to str",
+            and all(isinstance(k, str) and isinstance(v, str) for k, v in self.config.items())
+            and not any("\0" in k or "\0" in v for k, v in self.config.items()),
+            "a dict of str to str without NUL characters",
         )
         _check(
             "profile",

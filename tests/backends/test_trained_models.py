@@ -34,17 +34,22 @@ def test_outputs_equal_the_case_file(load: Load, name: str) -> None:
                 np.testing.assert_array_equal(outputs[key], want)
 
 
+# Nothing in these models forbids a batch of no rows.
+EMPTY_IS_FINE = {"digits_cnn", "line_ctc", "wine_forest", "mixed_table", "ttt_policy"}
+
+
 @every_model
 def test_a_batch_of_none(load: Load, name: str) -> None:
-    """The right empty result, or a typed error; the process lives on."""
+    """The right empty result or, from the others, a typed error; the process lives on."""
     session = load(task_checks.FOLDER / f"{name}.onnx")
     inputs = {key: x[:0] for key, x in task_checks.case_inputs(name).items()}
     if name == "stream_vad":
         inputs["state"] = np.zeros((1, 0, 64), np.float32)
     try:
         outputs = session.run(inputs)
-    except zl.Error:
-        pass
+    except zl.Error as error:
+        assert name not in EMPTY_IS_FINE, error  # noqa: PT017
+        assert not isinstance(error, zl.InternalError)  # noqa: PT017
     else:
         for spec in session.outputs:
             assert spec.shape is not None

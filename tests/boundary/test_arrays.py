@@ -54,7 +54,7 @@ LAYOUTS: dict[str, tuple[Callable[[Array], Any], bool]] = {
     "read-only Fortran": (lambda x: read_only(np.asfortranarray(x)), False),
     "list": (lambda x: x.tolist(), False),
     "nested tuples": (lambda x: tuple(map(tuple, x.tolist())), False),
-    "memoryview": (lambda x: memoryview(x.copy()), False),
+    "memoryview": (lambda x: memoryview(x.copy()), True),
 }
 
 
@@ -94,6 +94,7 @@ def test_in_place_or_refused(careful: zl.Session, layout: str) -> None:
         np.testing.assert_array_equal(careful(given), 2 * np.asarray(given))
         binding = careful.bind(x=given)
         assert binding.inputs["x"] is given
+        assert np.shares_memory(binding.inputs["x"], np.asarray(given))
         np.testing.assert_array_equal(binding()["y"], 2 * np.asarray(given))
     else:
         with pytest.raises(zl.InvalidArgument, match="input 'x'"):

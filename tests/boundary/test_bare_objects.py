@@ -28,8 +28,8 @@ USES = [
 def test_a_bare_object_raises(kind: str, use: str) -> None:
     code = f"""
     import zerolane as zl
-    bare = zl.{kind}.__new__(zl.{kind})
     try:
+        bare = zl.{kind}.__new__(zl.{kind})
         {use}
     except (TypeError, AttributeError, ValueError, RuntimeError) as error:
         print("raised", type(error).__name__)

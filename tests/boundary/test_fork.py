@@ -136,7 +136,7 @@ def test_a_fork_before_the_first_load() -> None:
     from tests.models import small
     pid = os.fork()
     session = zl.load(small.relu().SerializeToString())
-    print(session(np.ones((1, 4), np.float32)).sum(), flush=True)
+    os.write(1, b"%.1f\\n" % session(np.ones((1, 4), np.float32)).sum())
     if pid:
         assert os.waitpid(pid, 0)[1] == 0
     """

@@ -53,8 +53,7 @@ def interrupted(code: str, interrupts: int = 1) -> subprocess.CompletedProcess[s
             process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=20)
     except subprocess.TimeoutExpired:
-        process.kill()
-        out, err = process.communicate()
+        out, err = child.kill(process)
         raise AssertionError(f"Ctrl-C did not end it; {out!r}; {err!r}") from None
     return subprocess.CompletedProcess([], process.returncode, out, err)
 

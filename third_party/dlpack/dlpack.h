@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+// SPDX-License-Identifier: Apache-2.0
 /* Our declarations of the DLPack exchange format (github.com/dmlc/dlpack), version 1.x and the unversioned form before
  * it. Written from the published specification. Compiles as C11 and C++17. */
 #pragma once

@@ -1,0 +1,497 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ort/guard_rules.h"
+
+#include <algorithm>
+#include <array>
+#include <iterator>
+#include <limits>
+#include <utility>
+
+#include "ort/value_facts.h"
+
+namespace zerolane::ort {
+namespace {
+
+using enum GuardRule;
+using From = ArgumentFrom;
+
+template <class... Axes>
+constexpr std::int64_t axes(Axes... axis) {
+  return ((std::int64_t{1} << axis) | ... | std::int64_t{0});
+}
+
+constexpr GuardCheck nonzero(std::int64_t mask, std::int64_t unless = 0, std::int64_t rank = 0) {
+  return {kNonzero, mask, unless, rank};
+}
+constexpr GuardCheck rank_is(std::int64_t rank) { return {kRankIs, rank}; }
+constexpr GuardCheck rank_at_least(std::int64_t rank) { return {kRankAtLeast, rank}; }
+constexpr GuardCheck inner_nonzero(std::int64_t from) { return {kInnerNonzero, from}; }
+constexpr GuardCheck kNotEmpty = nonzero(kAllAxes);
+constexpr std::int64_t kSpatialAxes = ~axes(0, 1);
+
+constexpr When kAlways{};
+constexpr When kOpenRank{When::Kind::kOpenRank};
+constexpr When kConstant{When::Kind::kConstant};
+constexpr When kNeedsIndices{When::Kind::kNeedsIndices};
+constexpr When has(std::string_view name) { return {When::Kind::kHasAttribute, name}; }
+constexpr When is_set(std::string_view name) { return {When::Kind::kIsSet, name}; }
+constexpr When is_not(std::string_view name, std::int64_t value) {
+  return {When::Kind::kIsNot, name, value};
+}
+constexpr When given(std::int64_t input) { return {When::Kind::kGiven, {}, input}; }
+constexpr When left_out(std::int64_t input) { return {When::Kind::kLeftOut, {}, input}; }
+constexpr When rank_may_be(std::int64_t input, std::int64_t rank) {
+  return {When::Kind::kRankMayBe, {}, input, rank};
+}
+
+constexpr std::string_view kMs = "com.microsoft";
+
+// Found by feeding zero-size, odd-rank and extreme inputs to every operator of onnxruntime 1.31.1;
+// tests/models/fatal_cases.py reproduces them. Nodes of ours cost the fusions around them, so rows
+// about operators that are common (Conv, Concat, Resize, ...) apply only where a weight is no
+// constant, or where a model leaves the rank of an input open, which exporters never do.
+constexpr auto kGuardTable = std::to_array<GuardedInput>({
+    {"", "AffineGrid", 1, rank_is(1)},
+    {"", "Attention", 1, nonzero(axes(1), 0, 4)},
+    {"", "Attention", 4, rank_at_least(1), kOpenRank},
+    {"", "Attention", 5, rank_at_least(1), kOpenRank},
+    {kMs, "AttnLSTM", 0, rank_at_least(3)},
+    {kMs, "AttnLSTM", 0, nonzero(axes(1, 2))},
+    {"", "Concat", 1, {kSameRank}, kOpenRank, From::kTable, 1, 0},
+    {"", "Conv", 0, rank_at_least(2), kOpenRank},
+    {"", "Conv", 1, rank_at_least(2), kConstant},
+    {"", "Conv", 1, nonzero(~axes(0))},
+    {"", "ConvInteger", 0, rank_at_least(2), kOpenRank},
+    {"", "ConvInteger", 1, rank_at_least(2), kOpenRank},
+    {"", "ConvInteger", 1, rank_at_least(2), kConstant},
+    {"", "ConvTranspose", 0, nonzero(axes(2, 3), axes(0, 1), 5), rank_may_be(1, 5)},
+    {kMs, "CropAndResize", 0, rank_is(4)},
+    {kMs, "CropAndResize", 1, rank_is(2)},
+    {kMs, "CropAndResize", 2, rank_at_least(1), kOpenRank},
+    {"", "DFT", 0, rank_at_least(1)},
+    {"", "DFT", 1, kNotEmpty},
+    {"", "DFT", 2, kNotEmpty},
+    {kMs, "DecoderMaskedMultiHeadAttention", 7, kNotEmpty},
+    {kMs, "DecoderMaskedMultiHeadAttention", 8, kNotEmpty},
+    {"", "Div", 1, {kDivides}, kAlways, From::kTable, 0, 0},
+    {kMs, "DynamicQuantizeLSTM", 0, nonzero(axes(1))},
+    {"", "Einsum", 0, rank_at_least(0), kOpenRank, From::kSubscript, 1},
+    {"", "Einsum", 0, kNotEmpty, kNeedsIndices, From::kTable, 1},
+    {kMs, "EmbedLayerNormalization", 0, rank_at_least(2), given(8)},
+    {kMs, "EmbedLayerNormalization", 8, rank_at_least(2)},
+    {kMs, "FusedConv", 0, rank_at_least(2), kOpenRank},
+    {kMs, "FusedConv", 1, rank_at_least(2), kConstant},
+    {kMs, "FusedConv", 1, nonzero(~axes(0))},
+    {kMs, "FusedMatMul", 0, nonzero(axes(0)), is_set("transBatchA")},
+    {kMs, "FusedMatMul", 1, nonzero(axes(0)), is_set("transBatchB")},
+    {"", "GRU", 0, nonzero(axes(1, 2)), given(4)},
+    {"", "GRU", 0, nonzero(axes(0, 1, 2)), left_out(4)},
+    {"", "GridSample", 0, rank_at_least(1), kOpenRank},
+    {kMs, "GroupQueryAttention", 0, nonzero(axes(0))},
+    {kMs, "GroupQueryAttention", 9, rank_at_least(2), kOpenRank},
+    {"", "InstanceNormalization", 0, nonzero(kSpatialAxes, axes(0, 1))},
+    {kMs, "Inverse", 0, {kSquare}},
+    {"", "LSTM", 0, nonzero(axes(1))},
+    {kMs, "LinearAttention", 0, nonzero(axes(2))},
+    {kMs, "LinearAttention", 1, nonzero(axes(2))},
+    {"", "Loop", 0, kNotEmpty},
+    {"", "MaxRoiPool", 0, rank_is(4)},
+    {"", "MaxRoiPool", 1, rank_is(2)},
+    {kMs, "MoE", 0, inner_nonzero(-1)},
+    {"", "Mod", 1, {kDivides}, is_not("fmod", 1), From::kTable, 0, 0},
+    {kMs, "MultiHeadAttention", 0, nonzero(axes(2), axes(0), 3)},
+    {kMs, "MultiHeadAttention", 2, nonzero(axes(2), axes(0), 3)},
+    {kMs, "MultiHeadAttention", 2, nonzero(axes(3), axes(0), 4)},
+    {"", "Multinomial", 0, rank_is(2)},
+    {"", "OneHot", 1, kNotEmpty, kConstant},
+    {kMs, "QAttention", 0, nonzero(axes(0))},
+    {kMs, "QLinearAveragePool", 0, {kExtentAtLeast}, is_set("channels_last"), From::kPool},
+    {kMs, "QLinearConcat", 0, kNotEmpty},
+    {kMs, "QLinearConcat", 1, kNotEmpty},
+    {kMs, "QLinearConcat", 3, kNotEmpty, kAlways, From::kTable, 3},
+    {kMs, "QLinearConcat", 4, kNotEmpty, kAlways, From::kTable, 3},
+    {kMs, "QLinearConcat", 5, {kSameRank}, kOpenRank, From::kTable, 3, 2},
+    {"", "QLinearConv", 0, rank_at_least(1), kOpenRank},
+    {"", "QLinearConv", 3, rank_at_least(1), kOpenRank},
+    {"", "QLinearConv", 3, rank_at_least(1), kConstant},
+    {"", "QLinearConv", 3, nonzero(axes(0))},
+    {kMs, "QLinearSoftmax", 1, kNotEmpty, kAlways, From::kTable, 1},
+    {kMs, "QLinearWhere", 2, kNotEmpty},
+    {kMs, "QLinearWhere", 3, kNotEmpty},
+    {kMs, "QLinearWhere", 5, kNotEmpty, kAlways, From::kTable, 1},
+    {kMs, "QMoE", 0, inner_nonzero(-1)},
+    {"", "QuantizeLinear", 0, inner_nonzero(1), is_set("block_size"), From::kAxis},
+    {"", "Resize", 0, rank_is(0), kOpenRank, From::kScales},
+    {"", "ReverseSequence", 0, rank_at_least(2)},
+    {"", "RoiAlign", 0, rank_is(4)},
+    {"", "RoiAlign", 0, nonzero(axes(2, 3), axes(0, 1)), kAlways, From::kTable, 0, 1},
+    {"", "RoiAlign", 1, rank_is(2)},
+    {"", "RoiAlign", 2, rank_at_least(1), kOpenRank},
+    {kMs, "RotaryEmbedding", 0, inner_nonzero(-1)},
+    {"", "STFT", 0, rank_at_least(2)},
+    {"", "STFT", 2, rank_at_least(1), kOpenRank},
+    {"", "STFT", 2, kNotEmpty, left_out(3)},
+    {"", "STFT", 3, {kValueNonzero}},
+    {"", "SequenceAt", 1, kNotEmpty},
+    {"", "SequenceErase", 1, kNotEmpty},
+    {"", "SequenceInsert", 2, kNotEmpty},
+    {kMs, "SkipLayerNormalization", 1, nonzero(axes(0)), kAlways, From::kTable, 0, 0},
+    {kMs, "SkipSimplifiedLayerNormalization", 1, nonzero(axes(0)), kAlways, From::kTable, 0, 0},
+    {"ai.onnx.ml", "TreeEnsemble", 0, nonzero(axes(0), 0, 1)},
+    {"", "Unique", 0, inner_nonzero(0), has("axis"), From::kAfterAxis},
+    {"", "Upsample", 0, rank_is(0), kOpenRank, From::kScales},
+});
+static_assert(std::ranges::is_sorted(kGuardTable, {}, &GuardedInput::op_type));
+
+constexpr std::size_t kShownName = 120;
+
+// Einsum without an equation cannot load, so any answer will do for it.
+std::string_view equation_of(const NodeView& node) {
+  return text_attribute(node, "equation").value_or(std::string_view{});
+}
+
+// The subscript of an operand, spaces included.
+std::string_view subscript(std::string_view equation, std::size_t operand) {
+  std::string_view left = equation.substr(0, equation.find("->"));
+  for (; operand > 0; --operand) {
+    const std::size_t comma = left.find(',');
+    if (comma == std::string_view::npos) return {};
+    left.remove_prefix(comma + 1);
+  }
+  return left.substr(0, left.find(','));
+}
+
+// Whether an equation of two operands, letters renamed by their first place, is a plain or batched
+// product of matrices: those take no transpose, and empty operands are right.
+bool is_plain_product(std::string_view equation) {
+  std::string renamed, letters;
+  for (const char c : equation) {
+    if (c == ' ') continue;
+    if (c == ',' || c == '-' || c == '>' || c == '.') {
+      renamed += c;
+      continue;
+    }
+    std::size_t place = letters.find(c);
+    if (place == std::string::npos) {
+      place = letters.size();
+      letters += c;
+    }
+    renamed += static_cast<char>('a' + place);
+  }
+  return renamed == "ab,bc->ac" || renamed == "abc,acd->abd";
+}
+
+class Planner {
+ public:
+  explicit Planner(const ModelView& model) : model_(model), facts_(model) {}
+
+  std::vector<PlannedGuard> run() {
+    for (std::size_t i = 0; i < model_.nodes().size(); ++i) {
+      const NodeView& node = model_.nodes()[i];
+      for (const GuardedInput& row :
+           std::ranges::equal_range(kGuardTable, node.op_type, {}, &GuardedInput::op_type)) {
+        if (row.domain != node.domain) continue;
+        if (row.step == 0) {
+          plan_input(row, i, row.input);
+          continue;
+        }
+        for (std::size_t input = row.input; input < node.input_count; input += row.step) {
+          plan_input(row, i, input);
+        }
+      }
+    }
+    return std::move(plans_);
+  }
+
+ private:
+  std::string_view name_of(const NodeView& node, std::size_t input) const {
+    return model_.inputs(node)[input];
+  }
+
+  void plan_input(const GuardedInput& row, std::size_t index, std::size_t input) {
+    const NodeView& node = model_.nodes()[index];
+    if (!model_.has_input(node, input)) return;
+    if (row.other != kNone && !model_.has_input(node, row.other)) return;
+    if (!applies(row, node, input)) return;
+    if (row.from == From::kPool) return plan_pool(row, index, input);
+    GuardCheck check = row.check;
+    if (!fill_argument(row, node, input, check)) return;
+    add(row, index, input, check);
+  }
+
+  void add(const GuardedInput& row, std::size_t index, std::size_t input, const GuardCheck& check) {
+    const NodeView& node = model_.nodes()[index];
+    const std::string_view name = name_of(node, input);
+    PlannedGuard plan{.node = index, .input = input, .other = row.other, .check = check};
+    const bool compares = check.rule == kSameRank || check.rule == kDivides;
+    if (check.rule == kDivides && divides(node, input, row.other)) return;
+    if (const auto shape = compares ? std::nullopt : facts_.shape(node.graph, name)) {
+      const auto verdict = holds(check, *shape);
+      if (verdict == true) return;
+      if (verdict == false && row.other == kNone && facts_.is_constant(node.graph, name)) {
+        plan.fails = true;
+        plan.shape = *shape;
+      }
+    }
+    plan.at_load = row.when.kind == When::Kind::kConstant;
+    if (plan.at_load && !plan.fails) return;
+    const bool about_zeros = check.rule == kNonzero || check.rule == kInnerNonzero;
+    if (about_zeros && !plan.fails && facts_.never_empty(node.graph, name)) return;
+    plans_.push_back(std::move(plan));
+  }
+
+  bool applies(const GuardedInput& row, const NodeView& node, std::size_t input) const {
+    const When& when = row.when;
+    const auto number = static_cast<std::size_t>(when.number);
+    switch (when.kind) {
+      case When::Kind::kAlways:
+      case When::Kind::kConstant:
+        return true;
+      case When::Kind::kHasAttribute:
+        return has_attribute(node, when.name);
+      case When::Kind::kIsSet:
+        return has_attribute(node, when.name) && int_attribute(node, when.name) != 0;
+      case When::Kind::kIsNot:
+        return int_attribute(node, when.name) != when.number;
+      case When::Kind::kGiven:
+        return model_.has_input(node, number);
+      case When::Kind::kLeftOut:
+        return !model_.has_input(node, number);
+      case When::Kind::kOpenRank:
+        return facts_.has_open_rank(node.graph, name_of(node, input)) ||
+               (row.other != kNone && facts_.has_open_rank(node.graph, name_of(node, row.other)));
+      case When::Kind::kRankMayBe: {
+        if (!model_.has_input(node, number)) return true;
+        const auto rank = facts_.rank(node.graph, name_of(node, number));
+        return !rank || *rank == static_cast<std::size_t>(when.more);
+      }
+      case When::Kind::kNeedsIndices:
+        return node.input_count > 1 && !is_plain_product(equation_of(node));
+    }
+    return true;
+  }
+
+  // False: no guard is needed.
+  bool fill_argument(const GuardedInput& row, const NodeView& node, std::size_t input,
+                     GuardCheck& check) const {
+    switch (row.from) {
+      case From::kTable:
+      case From::kPool:
+        return true;
+      case From::kAxis:
+        if (has_attribute(node, "axis")) {
+          // An axis that a function's caller gives is not known: all of them.
+          check.argument = int_attribute(node, "axis").value_or(0);
+        }
+        return true;
+      case From::kAfterAxis: {
+        const auto axis = int_attribute(node, "axis");
+        if (axis == -1 || axis == std::numeric_limits<std::int64_t>::max()) return false;
+        check.argument = axis ? *axis + 1 : 0;
+        return true;
+      }
+      case From::kSubscript: {
+        const std::string_view letters = subscript(equation_of(node), input);
+        if (letters.find('.') != std::string_view::npos) return false;
+        check.argument = std::ranges::count_if(letters, [](char c) { return c != ' '; });
+        return true;
+      }
+      case From::kScales:
+        check.argument = static_cast<std::int64_t>(count_scales(node));
+        return check.argument > 0 && !has_attribute(node, "axes");
+    }
+    return true;
+  }
+
+  std::size_t count_scales(const NodeView& node) const {
+    if (const std::size_t length = list_length(node, "scales")) return length;
+    const std::size_t input = node.input_count > 2 ? 2 : 1;  // RoI boxes came in between
+    if (!model_.has_input(node, input)) return 0;
+    const std::string_view name = name_of(node, input);
+    if (!facts_.is_constant(node.graph, name)) return 0;
+    const auto shape = facts_.shape(node.graph, name);
+    return shape && shape->size() == 1 && shape->front() > 0
+               ? static_cast<std::size_t>(shape->front())
+               : 0;
+  }
+
+  void plan_pool(const GuardedInput& row, std::size_t index, std::size_t input) {
+    const NodeView& node = model_.nodes()[index];
+    const auto kernel = ints_attribute(node, "kernel_shape").value_or(std::vector<std::int64_t>{});
+    const auto pads = ints_attribute(node, "pads").value_or(std::vector<std::int64_t>{});
+    const auto strides = ints_attribute(node, "strides").value_or(std::vector<std::int64_t>{});
+    const std::string_view auto_pad = text_attribute(node, "auto_pad").value_or("NOTSET");
+    const bool ceil = int_attribute(node, "ceil_mode").value_or(0) != 0;
+    const auto at = [](const std::vector<std::int64_t>& list, std::size_t i, std::int64_t other) {
+      return i < list.size() && list[i] >= 0 && list[i] <= INT32_MAX ? list[i] : other;
+    };
+    for (std::size_t axis = 0; axis < kernel.size() && axis < 8; ++axis) {
+      std::int64_t least = at(kernel, axis, INT32_MAX);
+      if (auto_pad == "NOTSET") least -= at(pads, axis, 0) + at(pads, axis + kernel.size(), 0);
+      if (auto_pad.starts_with("SAME")) least = 1;
+      if (ceil) least -= at(strides, axis, 1) - 1;
+      add(row, index, input,
+          {kExtentAtLeast, std::max<std::int64_t>(least, 1), static_cast<std::int64_t>(axis) + 1});
+    }
+  }
+
+  bool divides(const NodeView& node, std::size_t divisor, std::size_t dividend) const {
+    const std::string_view below = name_of(node, divisor), above = name_of(node, dividend);
+    return facts_.never_holds(node.graph, below, -1) || facts_.is_float(node.graph, above) ||
+           facts_.is_float(node.graph, below) ||
+           (facts_.never_holds(node.graph, above, std::numeric_limits<std::int32_t>::min()) &&
+            facts_.never_holds(node.graph, above, std::numeric_limits<std::int64_t>::min()));
+  }
+
+  const ModelView& model_;
+  ValueFacts facts_;
+  std::vector<PlannedGuard> plans_;
+};
+
+bool in_mask(std::int64_t mask, std::size_t axis) {
+  return (mask >> std::min<std::size_t>(axis, 63) & 1) != 0;
+}
+
+// Whether an axis that `chosen` names has length zero; nullopt where that is not known.
+template <class Chosen>
+std::optional<bool> any_zero(std::span<const std::int64_t> shape, Chosen chosen) {
+  bool unknown = false;
+  for (std::size_t axis = 0; axis < shape.size(); ++axis) {
+    if (!chosen(axis)) continue;
+    if (shape[axis] == 0) return true;
+    unknown = unknown || shape[axis] < 0;
+  }
+  return unknown ? std::nullopt : std::optional(false);
+}
+
+// Holds unless `bad`, save where `excused`.
+std::optional<bool> unless(std::optional<bool> bad, std::optional<bool> excused) {
+  if (bad == false || excused == true) return true;
+  if (bad == true && excused == false) return false;
+  return std::nullopt;
+}
+
+std::string axis_list(std::int64_t mask) {
+  std::string text;
+  for (int axis = 0; axis < 63; ++axis) {
+    if (!in_mask(mask, static_cast<std::size_t>(axis))) continue;
+    if (!text.empty()) text += ", ";
+    text += std::to_string(axis);
+    if (mask >> axis == -1) return text + " and on";
+  }
+  return text;
+}
+
+}  // namespace
+
+std::span<const GuardedInput> guard_table() noexcept { return kGuardTable; }
+
+std::span<const GuardedInput> guarded_inputs() {
+  static const std::vector<GuardedInput> rows = [] {
+    std::vector<GuardedInput> list;
+    std::ranges::copy_if(kGuardTable, std::back_inserter(list), [](const GuardedInput& row) {
+      const bool is_weight = row.input > 0 && row.op_type.find("Conv") != std::string_view::npos;
+      return (row.check.rule == kNonzero || row.check.rule == kInnerNonzero) &&
+             row.when.kind != When::Kind::kConstant && !is_weight;
+    });
+    return list;
+  }();
+  return rows;
+}
+
+std::vector<PlannedGuard> plan_guards(const ModelView& model) { return Planner(model).run(); }
+
+std::optional<bool> holds(const GuardCheck& check, std::span<const std::int64_t> shape) noexcept {
+  const auto rank = static_cast<std::int64_t>(shape.size());
+  if (check.rank != 0 && check.rank != rank) return true;
+  switch (check.rule) {
+    case kNonzero:
+      return unless(
+          any_zero(shape, [&](std::size_t axis) { return in_mask(check.argument, axis); }),
+          any_zero(shape, [&](std::size_t axis) { return in_mask(check.detail, axis); }));
+    case kRankIs:
+      return rank == check.argument;
+    case kRankAtLeast:
+      return rank >= check.argument;
+    case kInnerNonzero: {
+      // An axis that the tensor does not have is refused by the library: nothing is excused then.
+      std::int64_t from = check.argument < 0 ? check.argument + rank : check.argument;
+      from = std::clamp<std::int64_t>(from, 0, rank);
+      const auto start = static_cast<std::size_t>(from);
+      return unless(any_zero(shape, [&](std::size_t axis) { return axis >= start; }),
+                    any_zero(shape, [&](std::size_t axis) { return axis < start; }));
+    }
+    case kSquare: {
+      if (rank < 2) return true;
+      const std::int64_t rows = shape[shape.size() - 2], columns = shape.back();
+      if (rows < 0 || columns < 0) return std::nullopt;
+      return rows == columns;
+    }
+    case kExtentAtLeast: {
+      if (check.detail < 0 || check.detail >= rank) return true;
+      const std::int64_t extent = shape[static_cast<std::size_t>(check.detail)];
+      if (extent < 0) return std::nullopt;
+      return extent >= check.argument;
+    }
+    case kValueNonzero:
+    case kSameRank:
+    case kDivides:
+      return std::nullopt;
+  }
+  return false;
+}
+
+std::string requirement(const GuardCheck& check) {
+  const auto dimensions = [](std::int64_t count) {
+    return std::to_string(count) + (count == 1 ? " dimension" : " dimensions");
+  };
+  switch (check.rule) {
+    case kNonzero:
+      if (check.argument == kAllAxes) return "no axis of length zero";
+      return "no length of zero on axis " + axis_list(check.argument);
+    case kRankIs:
+      return dimensions(check.argument);
+    case kRankAtLeast:
+      return "at least " + dimensions(check.argument);
+    case kInnerNonzero:
+      if (check.argument == -1) return "a last axis above zero";
+      if (check.argument < 0) {
+        return "no length of zero from axis " + std::to_string(check.argument) + " to the last";
+      }
+      return "no length of zero from axis " + std::to_string(check.argument) + " on";
+    case kSquare:
+      return "square matrices";
+    case kExtentAtLeast:
+      return "a length of at least " + std::to_string(check.argument) + " on axis " +
+             std::to_string(check.detail);
+    case kValueNonzero:
+      return "no value of 0";
+    case kSameRank:
+      return "as many dimensions as the other input";
+    case kDivides:
+      return "no -1 where the smallest integer is divided";
+  }
+  return "a rule that this release knows";
+}
+
+std::string describe_node(const ModelView& model, const NodeView& node) {
+  std::string text(node.op_type.substr(0, kShownName));
+  const auto outputs = model.outputs(node);
+  text += node.name.empty() ? " node that writes \"" : " node \"";
+  text += (!node.name.empty() ? node.name
+           : outputs.empty()  ? std::string_view{}
+                              : outputs.front())
+              .substr(0, kShownName);
+  text += '"';
+  return text;
+}
+
+std::string describe_input(const ModelView& model, const NodeView& node, std::size_t input) {
+  std::string text = "input " + std::to_string(input) + " \"";
+  text += model.inputs(node)[input].substr(0, kShownName);
+  text += "\" of the ";
+  text += describe_node(model, node);
+  return text;
+}
+
+}  // namespace zerolane::ort
