@@ -6,9 +6,12 @@ Everything is imported when first used, so `import zerolane` costs almost nothin
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+
+TYPE_CHECKING = False  # as typing's, without importing it
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from zerolane import errors
     from zerolane._native import Binding, Future
     from zerolane.errors import (

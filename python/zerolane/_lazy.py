@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib
-from types import ModuleType
 
 from zerolane.errors import Unavailable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
 
 
 def require(module: str, extra: str, purpose: str) -> ModuleType:

@@ -8,8 +8,9 @@ parts: what was being done, what was found against what was expected, what to do
 
 from __future__ import annotations
 
-import concurrent.futures
-from typing import ClassVar
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import ClassVar
 
 
 class Error(Exception):
@@ -74,7 +75,7 @@ class DeadlineExceeded(Error, TimeoutError):
         return str(self.args[0])
 
 
-class Cancelled(Error, concurrent.futures.CancelledError):
+class Cancelled(Error, RuntimeError):
     """The work was cancelled by the caller."""
 
     code = "cancelled"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import copy
 import pickle
 
@@ -18,7 +17,7 @@ FAMILIES: dict[type[zl.Error], tuple[str, type[BaseException]]] = {
     zl.Unavailable: ("unavailable", ImportError),
     zl.OutOfMemory: ("out_of_memory", MemoryError),
     zl.DeadlineExceeded: ("deadline_exceeded", TimeoutError),
-    zl.Cancelled: ("cancelled", concurrent.futures.CancelledError),
+    zl.Cancelled: ("cancelled", RuntimeError),
     zl.InvalidModel: ("invalid_model", ValueError),
     zl.BackendError: ("backend", RuntimeError),
     zl.DeviceError: ("device", RuntimeError),
