@@ -39,6 +39,7 @@ namespace {
 // One run with a watchdog on it. Returns what ended it early, if anything did.
 Watchdog::Fired run_watched(Session& session, Context& context, int64_t deadline_ns,
                             bool interruptible) {
+  if (deadline_ns <= now_ns()) throw_deadline(session);  // it may have waited in a queue
   Watchdog::Guard guard(context, deadline_ns, interruptible);
   try {
     context.run();

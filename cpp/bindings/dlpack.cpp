@@ -62,6 +62,12 @@ bool take_dlpack(py::handle object, bool writable, const Subject& subject, Lent*
                        "copy it to the CPU first (.cpu())", subject.name);
     }
   }
+  // torch hands such views out with the bits before negation, and says nothing.
+  if (py::hasattr(object, "is_neg") && object.attr("is_neg")().cast<bool>()) {
+    throw make_error(Code::kInvalidArgument, "taking " + subject.text + " through DLPack",
+                     "it is a view that torch would negate only when reading it",
+                     "give x.resolve_neg()", subject.name);
+  }
   py::object capsule = ask(object, subject);
   PyObject* raw = capsule.ptr();
   DlpackInfo info;

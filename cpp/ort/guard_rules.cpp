@@ -26,6 +26,7 @@ constexpr GuardCheck nonzero(std::int64_t mask, std::int64_t unless = 0, std::in
 constexpr GuardCheck rank_is(std::int64_t rank) { return {kRankIs, rank}; }
 constexpr GuardCheck rank_at_least(std::int64_t rank) { return {kRankAtLeast, rank}; }
 constexpr GuardCheck inner_nonzero(std::int64_t from) { return {kInnerNonzero, from}; }
+constexpr GuardCheck always_inner_nonzero(std::int64_t from) { return {kInnerNonzero, from, 1}; }
 constexpr GuardCheck kNotEmpty = nonzero(kAllAxes);
 constexpr std::int64_t kSpatialAxes = ~axes(0, 1);
 
@@ -33,6 +34,7 @@ constexpr When kAlways{};
 constexpr When kOpenRank{When::Kind::kOpenRank};
 constexpr When kConstant{When::Kind::kConstant};
 constexpr When kNeedsIndices{When::Kind::kNeedsIndices};
+constexpr When kLacksHeads{When::Kind::kLacksAny, "q_num_heads", 0, 0, "kv_num_heads"};
 constexpr When has(std::string_view name) { return {When::Kind::kHasAttribute, name}; }
 constexpr When is_set(std::string_view name) { return {When::Kind::kIsSet, name}; }
 constexpr When is_not(std::string_view name, std::int64_t value) {
@@ -52,6 +54,7 @@ constexpr std::string_view kMs = "com.microsoft";
 // constant, or where a model leaves the rank of an input open, which exporters never do.
 constexpr auto kGuardTable = std::to_array<GuardedInput>({
     {"", "AffineGrid", 1, rank_is(1)},
+    {"", "Attention", 0, rank_is(4), kLacksHeads},
     {"", "Attention", 1, nonzero(axes(1), 0, 4)},
     {"", "Attention", 4, rank_at_least(1), kOpenRank},
     {"", "Attention", 5, rank_at_least(1), kOpenRank},
@@ -59,11 +62,10 @@ constexpr auto kGuardTable = std::to_array<GuardedInput>({
     {kMs, "AttnLSTM", 0, nonzero(axes(1, 2))},
     {"", "Concat", 1, {kSameRank}, kOpenRank, From::kTable, 1, 0},
     {"", "Conv", 0, rank_at_least(2), kOpenRank},
-    {"", "Conv", 1, rank_at_least(2), kConstant},
+    {"", "Conv", 1, rank_at_least(2), kOpenRank},
     {"", "Conv", 1, nonzero(~axes(0))},
     {"", "ConvInteger", 0, rank_at_least(2), kOpenRank},
     {"", "ConvInteger", 1, rank_at_least(2), kOpenRank},
-    {"", "ConvInteger", 1, rank_at_least(2), kConstant},
     {"", "ConvTranspose", 0, nonzero(axes(2, 3), axes(0, 1), 5), rank_may_be(1, 5)},
     {kMs, "CropAndResize", 0, rank_is(4)},
     {kMs, "CropAndResize", 1, rank_is(2)},
@@ -79,14 +81,16 @@ constexpr auto kGuardTable = std::to_array<GuardedInput>({
     {"", "Einsum", 0, kNotEmpty, kNeedsIndices, From::kTable, 1},
     {kMs, "EmbedLayerNormalization", 0, rank_at_least(2), given(8)},
     {kMs, "EmbedLayerNormalization", 8, rank_at_least(2)},
+    {"ai.onnx.ml", "FeatureVectorizer", 0, nonzero(axes(0)), kAlways, From::kTable, 1},
     {kMs, "FusedConv", 0, rank_at_least(2), kOpenRank},
-    {kMs, "FusedConv", 1, rank_at_least(2), kConstant},
+    {kMs, "FusedConv", 1, rank_at_least(2), kOpenRank},
     {kMs, "FusedConv", 1, nonzero(~axes(0))},
     {kMs, "FusedMatMul", 0, nonzero(axes(0)), is_set("transBatchA")},
     {kMs, "FusedMatMul", 1, nonzero(axes(0)), is_set("transBatchB")},
     {"", "GRU", 0, nonzero(axes(1, 2)), given(4)},
     {"", "GRU", 0, nonzero(axes(0, 1, 2)), left_out(4)},
     {"", "GridSample", 0, rank_at_least(1), kOpenRank},
+    {kMs, "GridSample", 0, rank_at_least(1), kOpenRank},
     {kMs, "GroupQueryAttention", 0, nonzero(axes(0))},
     {kMs, "GroupQueryAttention", 9, rank_at_least(2), kOpenRank},
     {"", "InstanceNormalization", 0, nonzero(kSpatialAxes, axes(0, 1))},
@@ -97,7 +101,7 @@ constexpr auto kGuardTable = std::to_array<GuardedInput>({
     {"", "Loop", 0, kNotEmpty},
     {"", "MaxRoiPool", 0, rank_is(4)},
     {"", "MaxRoiPool", 1, rank_is(2)},
-    {kMs, "MoE", 0, inner_nonzero(-1)},
+    {kMs, "MoE", 0, always_inner_nonzero(-1)},
     {"", "Mod", 1, {kDivides}, is_not("fmod", 1), From::kTable, 0, 0},
     {kMs, "MultiHeadAttention", 0, nonzero(axes(2), axes(0), 3)},
     {kMs, "MultiHeadAttention", 2, nonzero(axes(2), axes(0), 3)},
@@ -113,14 +117,16 @@ constexpr auto kGuardTable = std::to_array<GuardedInput>({
     {kMs, "QLinearConcat", 5, {kSameRank}, kOpenRank, From::kTable, 3, 2},
     {"", "QLinearConv", 0, rank_at_least(1), kOpenRank},
     {"", "QLinearConv", 3, rank_at_least(1), kOpenRank},
-    {"", "QLinearConv", 3, rank_at_least(1), kConstant},
     {"", "QLinearConv", 3, nonzero(axes(0))},
+    {kMs, "QLinearConv", 0, rank_at_least(1), kOpenRank},
+    {kMs, "QLinearConv", 3, rank_at_least(1), kOpenRank},
+    {kMs, "QLinearConv", 3, nonzero(axes(0))},
     {kMs, "QLinearSoftmax", 1, kNotEmpty, kAlways, From::kTable, 1},
     {kMs, "QLinearWhere", 2, kNotEmpty},
     {kMs, "QLinearWhere", 3, kNotEmpty},
     {kMs, "QLinearWhere", 5, kNotEmpty, kAlways, From::kTable, 1},
-    {kMs, "QMoE", 0, inner_nonzero(-1)},
-    {"", "QuantizeLinear", 0, inner_nonzero(1), is_set("block_size"), From::kAxis},
+    {kMs, "QMoE", 0, always_inner_nonzero(-1)},
+    {"", "QuantizeLinear", 0, always_inner_nonzero(1), is_set("block_size"), From::kAxis},
     {"", "Resize", 0, rank_is(0), kOpenRank, From::kScales},
     {"", "ReverseSequence", 0, rank_at_least(2)},
     {"", "RoiAlign", 0, rank_is(4)},
@@ -140,10 +146,12 @@ constexpr auto kGuardTable = std::to_array<GuardedInput>({
     {"ai.onnx.ml", "TreeEnsemble", 0, nonzero(axes(0), 0, 1)},
     {"", "Unique", 0, inner_nonzero(0), has("axis"), From::kAfterAxis},
     {"", "Upsample", 0, rank_is(0), kOpenRank, From::kScales},
+    {kMs, "WordConvEmbedding", 1, nonzero(~axes(0))},
 });
 static_assert(std::ranges::is_sorted(kGuardTable, {}, &GuardedInput::op_type));
 
 constexpr std::size_t kShownName = 120;
+const std::vector<std::int64_t> kNoExtents = {0};
 
 // Einsum without an equation cannot load, so any answer will do for it.
 std::string_view equation_of(const NodeView& node) {
@@ -223,12 +231,14 @@ class Planner {
     const NodeView& node = model_.nodes()[index];
     const std::string_view name = name_of(node, input);
     PlannedGuard plan{.node = index, .input = input, .other = row.other, .check = check};
-    const bool compares = check.rule == kSameRank || check.rule == kDivides;
     if (check.rule == kDivides && divides(node, input, row.other)) return;
-    if (const auto shape = compares ? std::nullopt : facts_.shape(node.graph, name)) {
-      const auto verdict = holds(check, *shape);
+    if (const auto shape = facts_.shape(node.graph, name)) {
+      const auto verdict = check.rule == kSameRank
+                               ? same_rank(*shape, node.graph, name_of(node, row.other))
+                               : holds(check, *shape);
       if (verdict == true) return;
-      if (verdict == false && row.other == kNone && facts_.is_constant(node.graph, name)) {
+      const bool alone = row.other == kNone || check.rule == kSameRank;
+      if (verdict == false && alone && facts_.is_constant(node.graph, name)) {
         plan.fails = true;
         plan.shape = *shape;
       }
@@ -257,8 +267,11 @@ class Planner {
         return model_.has_input(node, number);
       case When::Kind::kLeftOut:
         return !model_.has_input(node, number);
+      case When::Kind::kLacksAny:
+        return !has_attribute(node, when.name) || !has_attribute(node, when.other_name);
       case When::Kind::kOpenRank:
-        return facts_.has_open_rank(node.graph, name_of(node, input)) ||
+        return facts_.is_constant(node.graph, name_of(node, input)) ||
+               facts_.has_open_rank(node.graph, name_of(node, input)) ||
                (row.other != kNone && facts_.has_open_rank(node.graph, name_of(node, row.other)));
       case When::Kind::kRankMayBe: {
         if (!model_.has_input(node, number)) return true;
@@ -309,10 +322,17 @@ class Planner {
     if (!model_.has_input(node, input)) return 0;
     const std::string_view name = name_of(node, input);
     if (!facts_.is_constant(node.graph, name)) return 0;
-    const auto shape = facts_.shape(node.graph, name);
-    return shape && shape->size() == 1 && shape->front() > 0
-               ? static_cast<std::size_t>(shape->front())
-               : 0;
+    std::int64_t count = 1;
+    for (const std::int64_t extent : facts_.shape(node.graph, name).value_or(kNoExtents)) {
+      count = extent > 0 && extent < 64 && count < 64 ? count * extent : 0;
+    }
+    return static_cast<std::size_t>(count);
+  }
+
+  std::optional<bool> same_rank(std::span<const std::int64_t> shape, std::size_t graph,
+                                std::string_view other) const {
+    const auto rank = facts_.rank(graph, other);
+    return rank ? std::optional(*rank == shape.size()) : std::nullopt;
   }
 
   void plan_pool(const GuardedInput& row, std::size_t index, std::size_t input) {
@@ -418,8 +438,9 @@ std::optional<bool> holds(const GuardCheck& check, std::span<const std::int64_t>
       std::int64_t from = check.argument < 0 ? check.argument + rank : check.argument;
       from = std::clamp<std::int64_t>(from, 0, rank);
       const auto start = static_cast<std::size_t>(from);
-      return unless(any_zero(shape, [&](std::size_t axis) { return axis >= start; }),
-                    any_zero(shape, [&](std::size_t axis) { return axis < start; }));
+      return unless(
+          any_zero(shape, [&](std::size_t axis) { return axis >= start; }),
+          any_zero(shape, [&](std::size_t axis) { return check.detail == 0 && axis < start; }));
     }
     case kSquare: {
       if (rank < 2) return true;

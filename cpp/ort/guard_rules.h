@@ -16,12 +16,12 @@ namespace zerolane::ort {
 // What an input must be so that the kernel behind it does not end the process, or never ends.
 // The numbers stand in rewritten models: never change one.
 enum class GuardRule : std::int64_t {
-  kNonzero = 0,       // no axis of the bit mask `argument` has length zero; bit 63: all from 63 on
-  kRankIs = 1,        // exactly `argument` dimensions
-  kRankAtLeast = 2,   // `argument` dimensions or more
-  kInnerNonzero = 3,  // no axis from `argument` on (below 0: counted from the end) has length zero,
-                      // save where one before it has
-  kSquare = 4,        // the last two axes have one length
+  kNonzero = 0,        // no axis of the bit mask `argument` has length zero; bit 63: all from 63 on
+  kRankIs = 1,         // exactly `argument` dimensions
+  kRankAtLeast = 2,    // `argument` dimensions or more
+  kInnerNonzero = 3,   // no axis from `argument` on (below 0: counted from the end) has length
+                       // zero; if `detail` is 0, save where one before it has
+  kSquare = 4,         // the last two axes have one length
   kExtentAtLeast = 5,  // axis `detail` has length `argument` or more
   kValueNonzero = 6,   // no element of an int32 or int64 tensor is 0
   kSameRank = 7,       // as many dimensions as the other tensor
@@ -33,6 +33,7 @@ struct GuardCheck {
   GuardRule rule = GuardRule::kNonzero;
   std::int64_t argument = 0;
   // kNonzero: holds also where an axis of this bit mask has length zero. kExtentAtLeast: the axis.
+  // kInnerNonzero: see there.
   std::int64_t detail = 0;
   std::int64_t rank = 0;  // not 0: only tensors of this rank are looked at
 };
@@ -54,7 +55,8 @@ struct When {
     kIsNot,         // `name` is given as anything but `number`, or left out
     kGiven,         // input `number` is given
     kLeftOut,       // input `number` is left out
-    kOpenRank,      // the caller of the model decides the rank of the input
+    kLacksAny,      // attribute `name` or `other_name` is left out
+    kOpenRank,      // the caller of the model decides the rank of the input, or it is a constant
     kRankMayBe,     // the rank of input `number` of a constant is not known to be other than `more`
     kNeedsIndices,  // Einsum: the equation is not one whose products need no transpose
     kConstant,      // the input is a constant: checked when the model is loaded only
@@ -63,6 +65,7 @@ struct When {
   std::string_view name = {};
   std::int64_t number = 0;
   std::int64_t more = 0;
+  std::string_view other_name = {};
 };
 
 // Where the argument of the check comes from.

@@ -15,7 +15,6 @@
 #include "core/onnx_model.h"
 #include "ort/guard_rules.h"
 #include "ort/model_view.h"
-#include "ort/value_facts.h"
 
 namespace zerolane::ort {
 namespace {
@@ -50,8 +49,7 @@ constexpr auto kRanges = std::to_array<AttributeRange>({
 struct NeededInput {
   std::string_view domain, op_type;
   std::size_t input;
-  std::size_t only_with = kNone;      // needed where this one is given
-  std::size_t with_constant = kNone;  // needed where this one is a constant
+  std::size_t only_with = kNone;  // needed where this one is given
 };
 
 constexpr auto kNeeded = std::to_array<NeededInput>({
@@ -61,8 +59,8 @@ constexpr auto kNeeded = std::to_array<NeededInput>({
     {kMs, "AttnLSTM", 10},
     {kMs, "AttnLSTM", 11},
     {kMs, "QGemm", 8, 7},
-    {kMs, "QLinearLeakyRelu", 4, kNone, 3},
-    {kMs, "QLinearSigmoid", 4, kNone, 3},
+    {kMs, "QLinearLeakyRelu", 4},
+    {kMs, "QLinearSigmoid", 4},
     {kMs, "QMoE", 3},
     {kMs, "QMoE", 6},
 });
@@ -82,8 +80,7 @@ constexpr std::int64_t kMostCells = std::int64_t{1} << 24;
 
 class Checker {
  public:
-  Checker(const ModelView& model, const std::string& name)
-      : model_(model), facts_(model), name_(name) {}
+  Checker(const ModelView& model, const std::string& name) : model_(model), name_(name) {}
 
   void run() const {
     for (const PlannedGuard& plan : plan_guards(model_)) {
@@ -139,11 +136,6 @@ class Checker {
     for (const NeededInput& row : kNeeded) {
       if (!is(node, row.domain, row.op_type) || model_.has_input(node, row.input)) continue;
       if (row.only_with != kNone && !model_.has_input(node, row.only_with)) continue;
-      if (row.with_constant != kNone) {
-        if (!model_.has_input(node, row.with_constant)) continue;
-        const std::string_view with = model_.inputs(node)[row.with_constant];
-        if (!facts_.is_constant(node.graph, with)) continue;
-      }
       return "leaves out input " + std::to_string(row.input) + ", expected all that it reads";
     }
     return std::nullopt;
@@ -161,7 +153,9 @@ class Checker {
   }
 
   static Finding special(const NodeView& node) {
-    if (is(node, "", "LpPool")) return lp_pool(node);
+    for (const std::string_view pool : {"AveragePool", "LpPool", "MaxPool"}) {
+      if (is(node, "", pool)) return window(node);
+    }
     if (is(node, "", "TfIdfVectorizer")) return tfidf(node);
     if (is(node, kMl, "FeatureVectorizer")) {
       const auto lengths = ints_attribute(node, "inputdimensions");
@@ -177,7 +171,7 @@ class Checker {
     return std::nullopt;
   }
 
-  static Finding lp_pool(const NodeView& node) {
+  static Finding window(const NodeView& node) {
     std::int64_t cells = 1;
     for (const std::int64_t extent :
          ints_attribute(node, "kernel_shape").value_or(std::vector<std::int64_t>{})) {
@@ -214,7 +208,6 @@ class Checker {
   }
 
   const ModelView& model_;
-  ValueFacts facts_;
   const std::string& name_;
 };
 

@@ -96,6 +96,7 @@ ValueHandle make_strings(const Runtime& rt, const Strings& strings) {
 
 ValueHandle combine(const Runtime& rt, const std::vector<ValueHandle>& parts, ONNXType type) {
   std::vector<const OrtValue*> raw;
+  raw.reserve(parts.size());
   for (const auto& part : parts) raw.push_back(part.get());
   ValueHandle value(rt.api.ReleaseValue);
   check(rt, rt.api.CreateValue(raw.data(), raw.size(), type, value.out()), kWriting, "");

@@ -115,7 +115,7 @@ def _from_buffer(x: object, what: str, subject: str) -> np.ndarray[Any, Any]:
         return np.asarray(memoryview(x))  # type: ignore[arg-type]
     except (TypeError, ValueError, NotImplementedError, BufferError) as error:
         raise InvalidArgument(
-            f"binding {what}: a {type(x).__name__} was given, memory to be used in place is needed; "
+            f"binding {what}: a {type(x).__name__} was given, memory to use in place is needed; "
             "give an array",
             subject,
         ) from error

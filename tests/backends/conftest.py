@@ -3,8 +3,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-import zerolane as zl
 
+import zerolane as zl
 from tests.backends.backends import BACKENDS, Backend
 
 

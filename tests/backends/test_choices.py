@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-import zerolane as zl
 
+import zerolane as zl
 from tests.backends.backends import Backend
 from tests.models import small
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import zerolane as zl
-from zerolane import _native
-from zerolane._arrays import numpy_dtype
 
+import zerolane as zl
 from tests.backends.backends import BACKENDS, Backend
 from tests.models import small
+from zerolane import _native
+from zerolane._arrays import numpy_dtype
 
 Load = Callable[..., zl.Session]
 

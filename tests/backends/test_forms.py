@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import zerolane as zl
 
+import zerolane as zl
 from tests.models import small
 
 Load = Callable[..., zl.Session]

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import zerolane as zl
 
+import zerolane as zl
 from tests.backends.backends import Backend
 from tests.models import small, task_checks
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-import zerolane as zl
 
+import zerolane as zl
 from tests.backends.backends import Backend
 from tests.models import large, small, task_checks
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import zerolane as zl
 
+import zerolane as zl
 from tests.models import small
 
 Array = np.ndarray[Any, Any]

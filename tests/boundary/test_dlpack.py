@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import zerolane as zl
-from zerolane import _native
 
+import zerolane as zl
 from tests.models import small
+from zerolane import _native
 
 MODEL = small.identity().SerializeToString()
 X = np.arange(6, dtype=np.float32)

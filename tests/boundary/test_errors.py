@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import zerolane as zl
 
+import zerolane as zl
 from tests.models import small
 
 GOOD = np.arange(6, dtype=np.float32).reshape(1, 2, 3)

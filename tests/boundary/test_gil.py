@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import zerolane as zl
 
+import zerolane as zl
 from tests.models import small
 
 X = np.random.default_rng(0).standard_normal((128, 128), np.float32)

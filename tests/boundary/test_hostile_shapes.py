@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import zerolane as zl
-from zerolane import _native
 
+import zerolane as zl
 from tests.models import small
+from zerolane import _native
 
 HUGE = (2**40, 2**20, 3)
 ONE = np.ones((1, 1, 3), np.float32)

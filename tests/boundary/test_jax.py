@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-import zerolane as zl
 
+import zerolane as zl
 from tests.models import small
 
 jax = pytest.importorskip("jax", reason="jax is not installed")

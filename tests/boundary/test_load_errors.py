@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import zerolane as zl
 
+import zerolane as zl
 from tests.boundary.test_errors import three_parts
 from tests.models import small, task_checks
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import zerolane as zl
 
+import zerolane as zl
 from tests.models import small
 
 SLACK = 3 << 20  # bytes; a leak of 200 bytes a call would show

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import zerolane as zl
 
+import zerolane as zl
 from tests.models import small
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
@@ -176,3 +176,12 @@ def test_tensors_are_let_go(session: zl.Session, rows: int) -> None:
     del x, y, result, binding
     gc.collect()
     assert [ref() for ref in gone] == [None, None, None]
+
+
+def test_a_lazily_negated_view_is_refused() -> None:
+    """Its bits are not its values, and torch exports the bits."""
+    session = zl.load(small.relu().SerializeToString())
+    view = torch.ones(1, 4, dtype=torch.complex64).conj().imag
+    with pytest.raises(zl.InvalidArgument, match="resolve_neg"):
+        session(view)
+    assert session(view.resolve_neg()).shape == (1, 4)

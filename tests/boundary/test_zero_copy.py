@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import zerolane as zl
-from zerolane import _native
 
+import zerolane as zl
 from tests.models import small
+from zerolane import _native
 
 SIZES = [4, 100_000]  # staged in calls, and bound in place
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 import zerolane as zl
 from zerolane._arrays import numpy_dtype
 

@@ -14,12 +14,11 @@ import pytest
 onnx = pytest.importorskip("onnx", reason="models are built with onnx")
 
 import zerolane as zl  # noqa: E402
+from tests.models import small, task_checks  # noqa: E402
+from tests.python.messages import assert_three_parts  # noqa: E402
 from zerolane.measure.bench import LABELS  # noqa: E402
 from zerolane.measure.peer import Peer  # noqa: E402
 from zerolane.measure.timing import Latency, Ratio, Timing, interleave  # noqa: E402
-
-from tests.models import small, task_checks  # noqa: E402
-from tests.python.messages import assert_three_parts  # noqa: E402
 
 RELU = small.relu().SerializeToString()
 

@@ -15,13 +15,13 @@ import pytest
 
 onnx = pytest.importorskip("onnx", reason="models are built with onnx")
 
-import zerolane as zl  # noqa: E402
 from click.testing import CliRunner, Result  # noqa: E402
-from zerolane.cli.main import cli  # noqa: E402
-from zerolane.cli.verb import exit_code  # noqa: E402
 
+import zerolane as zl  # noqa: E402
 from tests.models import small, task_checks  # noqa: E402
 from tests.python.messages import assert_three_parts  # noqa: E402
+from zerolane.cli.main import cli  # noqa: E402
+from zerolane.cli.verb import exit_code  # noqa: E402
 
 DIGITS = str(task_checks.FOLDER / "digits_cnn.onnx")
 Invoke = Callable[..., Result]

@@ -11,11 +11,10 @@ import pytest
 onnx = pytest.importorskip("onnx", reason="models are built with onnx")
 
 import zerolane as zl  # noqa: E402
-from zerolane.measure.compare import compare_outputs  # noqa: E402
-from zerolane.measure.difference import OutputDifference  # noqa: E402
-
 from tests.models import small, task_checks  # noqa: E402
 from tests.python.messages import assert_three_parts  # noqa: E402
+from zerolane.measure.compare import compare_outputs  # noqa: E402
+from zerolane.measure.difference import OutputDifference  # noqa: E402
 
 
 def difference(a: Any, b: Any, atol: float = 1e-5, rtol: float = 1e-5) -> OutputDifference:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 import zerolane as zl
 from zerolane.runtimes import doctor as module
 

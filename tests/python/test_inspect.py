@@ -10,8 +10,8 @@ import pytest
 onnx = pytest.importorskip("onnx", reason="models are built with onnx")
 
 import numpy as np  # noqa: E402
-import zerolane as zl  # noqa: E402
 
+import zerolane as zl  # noqa: E402
 from tests.models import small, task_checks  # noqa: E402
 from tests.python.messages import assert_three_parts  # noqa: E402
 

@@ -7,6 +7,7 @@ import pickle
 from typing import Any, get_type_hints
 
 import pytest
+
 import zerolane as zl
 from zerolane.types import OptionFields, merge_options
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import zerolane as zl
-from zerolane.measure.plot import Panel, axis_limit, plot_latency, terminal_histogram, time_text
 
+import zerolane as zl
 from tests.python.messages import assert_three_parts
+from zerolane.measure.plot import Panel, axis_limit, plot_latency, terminal_histogram, time_text
 
 RNG = np.random.default_rng(0)
 FAST = RNG.gamma(20.0, 0.1, 3000)
@@ -22,6 +22,7 @@ def test_png_has_ink_in_the_colour_of_each_series(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="draws the picture")
     from matplotlib.colors import to_rgb
     from matplotlib.image import imread
+
     from zerolane.measure.plot import series_colours
 
     path = tmp_path / "p.png"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import zerolane as zl
-from zerolane.measure.random_inputs import complete_inputs, parse_shapes, random_inputs
 
+import zerolane as zl
 from tests.python.messages import assert_three_parts
+from zerolane.measure.random_inputs import complete_inputs, parse_shapes, random_inputs
 
 
 def spec(

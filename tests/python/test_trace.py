@@ -12,7 +12,6 @@ import pytest
 onnx = pytest.importorskip("onnx", reason="models are built with onnx")
 
 import zerolane as zl  # noqa: E402
-
 from tests.models import small  # noqa: E402
 from tests.python.messages import assert_three_parts  # noqa: E402
 

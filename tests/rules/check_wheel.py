@@ -1,7 +1,7 @@
 """Checks a built wheel and gives it its manylinux tag: `python check_wheel.py DIST WHEELHOUSE`.
 
-The tag is the lowest that the symbols allow, and it must not be higher than glibc's part asks for; the
-wheel must need no library beyond libc's own, hold no build path, and stay under 15 MB.
+The tag is the lowest that the symbols allow, and no library but glibc may raise it; the wheel must
+need no library beyond libc's and the compiler's own, hold no build path, and stay under 15 MB.
 """
 
 from __future__ import annotations

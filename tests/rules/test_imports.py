@@ -78,6 +78,7 @@ def test_numpy_is_imported_by_the_first_array_only() -> None:
 def test_without_onnxruntime_it_says_how_to_get_it(tmp_path: Path) -> None:
     """No onnxruntime on sys.path: importing works, loading says what was looked for and where."""
     import numpy
+
     import zerolane
 
     packages = tmp_path / "packages"

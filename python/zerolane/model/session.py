@@ -98,7 +98,7 @@ class Session(_native.Session):
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """What the model says of itself: producer, graph_name, domain, description, version, custom."""
+        """What the model says: producer, graph_name, domain, description, version, custom."""
         return self._metadata()
 
     def run(
@@ -163,7 +163,7 @@ class Session(_native.Session):
         return await wait(self._submit(args, inputs or None, deadline_ms))
 
     def latency(self) -> dict[str, Any]:
-        """Percentiles in microseconds of the runs that were timed (one in 16 of very short ones)."""
+        """Percentiles in microseconds of the timed runs (one in 16 of very short ones)."""
         return self._latency()
 
     def end_profiling(self) -> str:
