@@ -355,6 +355,7 @@ void collect_attribute_ops(const WireField& attribute, int depth, OpSet& ops) {
   WireReader reader(attribute);
   for (WireField field; reader.next(field);) {
     if (field.is_bytes(6) || field.is_bytes(11)) collect_graph_ops(field, depth + 1, ops);
+    reader.skip_repeats(field);
   }
 }
 

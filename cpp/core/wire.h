@@ -56,6 +56,25 @@ class WireReader {
     return true;
   }
 
+  // Passes over whole numbers of the same field that follow one another directly: lists that were
+  // written unpacked hold a field an element (decision trees: tens of thousands).
+  void skip_repeats(const WireField& field) noexcept {
+    const bool fixed = field.type == WireType::kFixed32;
+    if ((!fixed && field.type != WireType::kVarint) || field.number > 15) return;
+    const auto tag = static_cast<std::byte>(field.number << 3 | static_cast<unsigned>(field.type));
+    const std::size_t size = bytes_.size();
+    while (position_ < size && bytes_[position_] == tag) {
+      std::size_t end = position_ + 5;
+      if (!fixed) {
+        end = position_ + 1;
+        while (end < size && end < position_ + 10 && bytes_[end] >= std::byte{0x80}) ++end;
+        if (end >= size || bytes_[end++] >= std::byte{0x80}) return;  // next() says what is wrong
+      }
+      if (end > size) return;
+      position_ = end;
+    }
+  }
+
   // The next number of a packed payload; false at its end.
   bool next_packed(std::uint64_t& value) {
     if (position_ == bytes_.size()) return false;

@@ -288,26 +288,39 @@ std::vector<std::byte> apply_edits(std::span<const std::byte> model,
   return out;
 }
 
+[[noreturn]] void fail_without_memory(std::span<const std::byte> model) {
+  throw make_error(
+      Code::kOutOfMemory, "guarding a model against inputs that end the process",
+      "no memory is left for a second copy of its " + std::to_string(model.size()) + " bytes",
+      "free memory, or keep the weights in external data");
+}
+
 }  // namespace
+
+std::optional<std::vector<std::byte>> guard_model(std::span<const std::byte> model,
+                                                  const ModelView& view,
+                                                  std::vector<PlannedGuard> plans) {
+  std::erase_if(plans, [](const PlannedGuard& plan) { return plan.at_load; });
+  if (plans.empty()) return std::nullopt;
+  try {
+    Rewriter rewriter(model, view, plans);
+    std::vector<Edit> edits = rewriter.run({});
+    if (rewriter.has_clash()) edits = rewriter.run(rewriter.found());
+    return apply_edits(model, edits);
+  } catch (const std::bad_alloc&) {
+    fail_without_memory(model);
+  }
+}
 
 std::optional<std::vector<std::byte>> guard_model(std::span<const std::byte> model) {
   if (is_ort_format(model)) return std::nullopt;
   try {
     const ModelView view(model);
-    std::vector<PlannedGuard> plans = plan_guards(view);
-    std::erase_if(plans, [](const PlannedGuard& plan) { return plan.at_load; });
-    if (plans.empty()) return std::nullopt;
-    Rewriter rewriter(model, view, plans);
-    std::vector<Edit> edits = rewriter.run({});
-    if (edits.empty()) return std::nullopt;
-    if (rewriter.has_clash()) edits = rewriter.run(rewriter.found());
-    return apply_edits(model, edits);
+    return guard_model(model, view, plan_guards(view));
   } catch (const std::bad_alloc&) {
-    throw make_error(
-        Code::kOutOfMemory, "guarding a model against inputs that end the process",
-        "no memory is left for a second copy of its " + std::to_string(model.size()) + " bytes",
-        "free memory, or keep the weights in external data");
-  } catch (const Error&) {
+    fail_without_memory(model);
+  } catch (const Error& error) {
+    if (error.code() == Code::kOutOfMemory) throw;
     return std::nullopt;
   }
 }

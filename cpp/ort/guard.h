@@ -31,5 +31,9 @@ inline constexpr std::int64_t kGuardVersion = 1;
 // library reports those itself. ORT-format files are not rewritten. Linear in the size of the
 // file. Throws kOutOfMemory only. Thread-safe.
 std::optional<std::vector<std::byte>> guard_model(std::span<const std::byte> model);
+// The same where the model was read already; throws nothing but kOutOfMemory either.
+std::optional<std::vector<std::byte>> guard_model(std::span<const std::byte> model,
+                                                  const ModelView& view,
+                                                  std::vector<PlannedGuard> plans);
 
 }  // namespace zerolane::ort

@@ -89,7 +89,8 @@ struct GuardedInput {
   std::size_t other = kNone;  // the tensor that the rule compares with; see Require below
 };
 
-// Sorted by operator. Several rows may be about one input; they are checked in this order.
+// In guard_table.cpp, sorted by operator. Several rows may be about one input; they are checked in
+// this order.
 std::span<const GuardedInput> guard_table() noexcept;
 
 // The rows about inputs that end the process when they are empty, without those about weights: for

@@ -13,6 +13,7 @@
 
 #include "core/error.h"
 #include "core/onnx_model.h"
+#include "ort/guard.h"
 #include "ort/guard_rules.h"
 #include "ort/model_view.h"
 
@@ -82,8 +83,8 @@ class Checker {
  public:
   Checker(const ModelView& model, const std::string& name) : model_(model), name_(name) {}
 
-  void run() const {
-    for (const PlannedGuard& plan : plan_guards(model_)) {
+  void run(const std::vector<PlannedGuard>& plans) const {
+    for (const PlannedGuard& plan : plans) {
       if (plan.fails) refuse_constant(plan);
     }
     for (const NodeView& node : model_.nodes()) {
@@ -211,20 +212,38 @@ class Checker {
   const std::string& name_;
 };
 
-}  // namespace
-
-void check_loadable(std::span<const std::byte> model, const std::string& name) {
-  if (is_ort_format(model)) return;
+// What `use` makes of a model that may load, or nullopt for one that cannot be read.
+template <class Use>
+auto read(std::span<const std::byte> model, const std::string& name, Use use)
+    -> decltype(use(std::declval<const ModelView&>(), std::vector<PlannedGuard>{})) {
+  if (is_ort_format(model)) return std::nullopt;
   try {
     const ModelView view(model);
-    Checker(view, name).run();
+    std::vector<PlannedGuard> plans = plan_guards(view);
+    Checker(view, name).run(plans);
+    return use(view, std::move(plans));
   } catch (const std::bad_alloc&) {
     throw make_error(
         Code::kOutOfMemory, "loading " + name, "memory ran out for the description of its nodes",
         "free memory, or check a file that is not much larger than memory: it is hostile", name);
   } catch (const Error& error) {
-    if (error.code() == Code::kUnsupported) throw;
+    if (error.code() == Code::kInvalidModel) return std::nullopt;
+    throw;
   }
+}
+
+}  // namespace
+
+std::optional<std::vector<std::byte>> check_and_guard(std::span<const std::byte> model,
+                                                      const std::string& name) {
+  return read(model, name, [&](const ModelView& view, std::vector<PlannedGuard> plans) {
+    return guard_model(model, view, std::move(plans));
+  });
+}
+
+void check_loadable(std::span<const std::byte> model, const std::string& name) {
+  read(model, name,
+       [](const ModelView&, const std::vector<PlannedGuard>&) { return std::optional<bool>(); });
 }
 
 }  // namespace zerolane::ort

@@ -2,8 +2,10 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 namespace zerolane::ort {
 
@@ -13,5 +15,10 @@ namespace zerolane::ort {
 // Bytes that are no readable model are left to the vendor library. Linear in the size of the file.
 // Thread-safe.
 void check_loadable(std::span<const std::byte> model, const std::string& name);
+
+// check_loadable and guard_model in one, which reads the model once: what to load in its place, or
+// nullopt to load it as it is.
+std::optional<std::vector<std::byte>> check_and_guard(std::span<const std::byte> model,
+                                                      const std::string& name);
 
 }  // namespace zerolane::ort

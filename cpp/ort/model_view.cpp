@@ -25,6 +25,39 @@ void each_int(const WireField& field, Take take) {
   for (std::uint64_t value; packed.next_packed(value);) take(static_cast<std::int64_t>(value));
 }
 
+// What is left of a message behind a run of float or int fields of one number, which `first` began:
+// the attributes of a forest hold a million of them.
+WireField behind_run(const WireField& message, const WireField& first) {
+  const auto bytes = message.payload;
+  std::size_t at = first.end_offset() - message.payload_offset;
+  const auto is = [&](unsigned tag) { return std::to_integer<unsigned>(bytes[at]) == tag; };
+  if (first.type == WireType::kFixed32) {
+    while (bytes.size() - at > 4 && is(7 << 3 | 5)) at += 5;
+  } else {
+    // One byte of tag and one of value; longer values are left to the reader.
+    while (bytes.size() - at > 1 && is(8 << 3) && std::to_integer<unsigned>(bytes[at + 1]) < 0x80)
+      at += 2;
+  }
+  WireField rest = message;
+  rest.payload = bytes.subspan(at);
+  rest.payload_offset = message.payload_offset + at;
+  return rest;
+}
+
+// Its name, and what it holds of graphs.
+AttributeView read_attribute(const WireField& field, std::vector<WireField>& graphs) {
+  AttributeView attribute{{}, field};
+  WireReader reader(field);
+  for (WireField part; reader.next(part);) {
+    if (part.is_bytes(1)) attribute.name = part.text();
+    if (part.is_bytes(6) || part.is_bytes(11)) graphs.push_back(part);
+    if ((part.number == 7 && part.type == WireType::kFixed32) || part.is_varint(8)) {
+      reader = WireReader(behind_run(field, part));
+    }
+  }
+  return attribute;
+}
+
 template <class Int>
 bool raw_holds(const WireField& raw, std::int64_t value) {
   if (value < std::numeric_limits<Int>::min() || value > std::numeric_limits<Int>::max())
@@ -46,6 +79,9 @@ ModelView::ModelView(std::span<const std::byte> model) {
   for (WireField field; reader.next(field);) {
     if (field.is_bytes(7)) read_graph(field, 0, 0);
     if (field.is_bytes(25)) read_function(field);
+  }
+  for (NodeView& node : nodes_) {  // only now do they stay where they are
+    node.attributes = std::span(attributes_).subspan(node.first_attribute, node.attribute_count);
   }
   definitions_.resize(graphs_.size());
   has_open_input_ = std::ranges::any_of(
@@ -83,7 +119,11 @@ void ModelView::read_function(const WireField& field) {
     if (part.is_bytes(4)) graphs_[graph].inputs.push_back(part);
     if (part.is_bytes(7)) read_node(part, graph, 0);
     if (part.is_bytes(10)) graphs_[graph].domain = plain_domain(part.text());
-    if (part.is_bytes(11)) read_attribute(part, graph, 0);  // a default that is a graph
+    if (part.is_bytes(11)) {  // a default, which may be a graph
+      std::vector<WireField> graphs;
+      read_attribute(part, graphs);
+      read_graphs(graphs, graph, 0);
+    }
   }
 }
 
@@ -111,22 +151,25 @@ void ModelView::read_node(const WireField& field, std::size_t graph, int depth) 
       if (part.is_bytes(2)) names_.push_back(part.text());
     }
   }
+  std::vector<WireField> graphs;
+  node.first_attribute = attributes_.size();
+  if (has_attributes) {
+    WireReader again(field);
+    for (WireField part; again.next(part);) {
+      if (part.is_bytes(5)) attributes_.push_back(read_attribute(part, graphs));
+    }
+  }
+  node.attribute_count = attributes_.size() - node.first_attribute;
   nodes_.push_back(node);
   graphs_[graph].nodes.push_back(index);
-  if (!has_attributes) return;
-  WireReader again(field);
-  for (WireField part; again.next(part);) {
-    if (part.is_bytes(5)) read_attribute(part, graph, depth);
-  }
+  read_graphs(graphs, graph, depth);
 }
 
-void ModelView::read_attribute(const WireField& field, std::size_t graph, int depth) {
-  WireReader reader(field);
-  for (WireField part; reader.next(part);) {
-    if (!part.is_bytes(6) && !part.is_bytes(11)) continue;
+void ModelView::read_graphs(std::span<const WireField> fields, std::size_t graph, int depth) {
+  for (const WireField& field : fields) {
     const std::size_t inner = graphs_.size();
     graphs_.emplace_back().parent = graph;
-    read_graph(part, inner, depth + 1);
+    read_graph(field, inner, depth + 1);
   }
 }
 
@@ -221,9 +264,8 @@ std::string_view last_text(const WireField& message, std::uint32_t number) {
 
 std::optional<WireField> find_attribute(const NodeView& node, std::string_view name) {
   std::optional<WireField> found;
-  WireReader reader(node.field);
-  for (WireField field; reader.next(field);) {
-    if (field.is_bytes(5) && last_text(field, 1) == name) found = field;
+  for (const AttributeView& attribute : node.attributes) {
+    if (attribute.name == name) found = attribute.field;
   }
   return found;
 }

@@ -16,6 +16,11 @@ namespace zerolane::ort {
 
 inline constexpr std::size_t kNone = static_cast<std::size_t>(-1);
 
+struct AttributeView {
+  std::string_view name;
+  WireField field;  // the AttributeProto
+};
+
 // One node of a graph or of a function's body.
 struct NodeView {
   WireField field;  // the whole message
@@ -23,6 +28,8 @@ struct NodeView {
   std::string_view name, domain, op_type;  // domain "" for the standard operators
   std::size_t first_input = 0, input_count = 0;
   std::size_t first_output = 0, output_count = 0;
+  std::size_t first_attribute = 0, attribute_count = 0;
+  std::span<const AttributeView> attributes;
 };
 
 // Where a value comes from, as far as the file says.
@@ -54,6 +61,8 @@ class ModelView {
  public:
   // Throws kInvalidModel for bytes that are no readable model.
   explicit ModelView(std::span<const std::byte> model);
+  ModelView(const ModelView&) = delete;
+  ModelView& operator=(const ModelView&) = delete;
 
   const std::vector<NodeView>& nodes() const { return nodes_; }
   std::span<const std::string_view> inputs(const NodeView& node) const {
@@ -91,12 +100,13 @@ class ModelView {
   void read_graph(const WireField& field, std::size_t graph, int depth);
   void read_function(const WireField& field);
   void read_node(const WireField& field, std::size_t graph, int depth);
-  void read_attribute(const WireField& field, std::size_t graph, int depth);
+  void read_graphs(std::span<const WireField> fields, std::size_t graph, int depth);
   const std::vector<Definition>& definitions(std::size_t graph) const;
   ValueSource output_of(std::size_t node, std::size_t output) const;
 
   std::vector<NodeView> nodes_;
   std::vector<std::string_view> names_;
+  std::vector<AttributeView> attributes_;
   std::vector<Graph> graphs_;  // [0] is the main graph
   mutable std::vector<std::optional<std::vector<Definition>>> definitions_;  // by graph, by name
   std::map<std::pair<std::string_view, std::string_view>, std::vector<std::size_t>> callers_;

@@ -83,8 +83,7 @@ std::shared_ptr<SessionImpl> load_model_source(Runtime& rt, const ModelSource& s
       ops = list_ops(bytes);
     } catch (const Error&) {  // damaged: the library says how, below
     }
-    check_loadable(bytes, name);
-    guarded = guard_model(bytes);
+    guarded = check_and_guard(bytes, name);
     if (contains_op(ops, "", "Transpose") && contains_op(ops, "", "MatMul") &&
         makes_shapes_from_data(ops)) {
       adjusted.config.emplace_back("optimization.disable_specified_optimizers",

@@ -33,7 +33,7 @@ class ValueFacts {
  private:
   // Values that one look-up may visit, and how deep.
   struct Budget {
-    int values = 400;
+    int values = 150;
     int depth = 0;
   };
   enum class Question : std::uint8_t { kFloat, kNever, kNeverEmpty, kOpenRank };

@@ -162,6 +162,10 @@ def _check(name: str, value: object, ok: bool, expected: str) -> None:
         )
 
 
+_DEFAULTS = Options()
+_OPTION_NAMES = [f.name for f in fields(Options)]
+
+
 def merge_options(options: Options | None, given: OptionFields) -> Options:
     """`options` (or the defaults) with the fields of `given` put over them."""
     if options is not None and not isinstance(options, Options):
@@ -170,7 +174,9 @@ def merge_options(options: Options | None, given: OptionFields) -> Options:
             "build one with zl.Options(...)",
             "options",
         )
-    names = [f.name for f in fields(Options)]
+    if not given:
+        return options or _DEFAULTS
+    names = _OPTION_NAMES
     for name in given:
         if name not in names:
             import difflib

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "core/error.h"
 #include "onnx_bytes.h"
 
 namespace {
@@ -254,6 +255,13 @@ TEST_CASE("guard rules: open ranks cost a guard, declared ones none") {
   CHECK(plans(op("Relu", {"a"}, {}, {}, "r") + op("Concat", {"r", "b"}) + open_input("a")).size() ==
         1);
   CHECK(plans(op("Concat", {"a", "b"}) + open_input("other")) == Plans{});
+  // Constants of other ranks are found when the model is loaded.
+  const std::string two = initializer("two", kFloat, {2, 3}),
+                    none = initializer("none", kFloat, {0});
+  CHECK(plans(op("Concat", {"two", "none"}) + two + none) ==
+        Plans{"!1: as many dimensions as the other input"});
+  CHECK(plans(op("Concat", {"two", "two"}) + two) == Plans{});
+  CHECK(plans(op("Concat", {"x", "none"}) + none) == Plans{});
   const std::string scales = initializer("s", kFloat, {4});
   CHECK(plans(op("Resize", {"x", "", "s"}) + scales + open_input("x")) == Plans{"0: 4 dimensions"});
   CHECK(plans(op("Resize", {"x", "", "s"}) + scales) == Plans{});
@@ -369,4 +377,28 @@ TEST_CASE("guard rules: attributes choose the axes") {
         "0: a length of at least 1 on axis 1");
   CHECK(pool(last + int_attribute("ceil_mode", 1) + ints_attribute("strides", {3, 2})) ==
         Plans{"0: a length of at least 1 on axis 1", "0: a length of at least 3 on axis 2"});
+}
+
+TEST_CASE("guard rules: the reader of models finds what stands behind long lists") {
+  // Lists written one number a field, as protobuf's first syntax does; the name comes last.
+  std::string list;
+  for (int i = 0; i < 300; ++i) list += integer(8, i) + varint(7 << 3 | 5) + "\x40\x3d\x40\x01";
+  for (int i = 0; i < 300; ++i) list += varint(7 << 3 | 5) + "\x40\x3d\x40\x01";
+  for (const std::int64_t value : {3, 300, -1, 5}) list += integer(8, value);
+  const std::string inner = bytes(6, op("LSTM", {"x", "w", "r"}));
+  const std::string graph = op("Unique", {"x"}, bytes(5, list + inner + bytes(1, "axis")));
+  const std::string message = model(graph);
+  const ort::ModelView view(onnx_bytes::view(message));
+  REQUIRE(view.nodes().size() == 2);
+  CHECK(ort::has_attribute(view.nodes()[0], "axis"));
+  CHECK(ort::list_length(view.nodes()[0], "axis") == 904);
+  CHECK(ort::ints_attribute(view.nodes()[0], "axis")->back() == 5);
+  // Cut anywhere, the bytes are refused or read, never overrun.
+  for (std::size_t length = 0; length < message.size(); ++length) {
+    const std::vector<char> cut(message.begin(), message.begin() + static_cast<long>(length));
+    try {
+      const ort::ModelView part(std::as_bytes(std::span(cut)));
+    } catch (const Error&) {
+    }
+  }
 }

@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "onnx_bytes.h"
+#include "ort/guard.h"
 
 namespace {
 
@@ -157,4 +158,15 @@ TEST_CASE("load checks: unreadable bytes are left to the vendor library") {
   CHECK_NOTHROW(ort::check_loadable(view(bytes(2, "__ORTM") + whole), "m"));  // ORT format
   CHECK_NOTHROW(ort::check_loadable(
       view(model(nested_graph(2000, bytes(1, node("Max", {"a", "", "b"}, {"y"}))))), "m"));
+}
+
+TEST_CASE("load checks: checking and guarding at once") {
+  const std::string lstm = bytes(1, node("LSTM", {"x", "w", "r"}, {"y"}));
+  const auto out = ort::check_and_guard(view(model(lstm)), "m");
+  REQUIRE(out.has_value());
+  CHECK(*out == *ort::guard_model(view(model(lstm))));
+  CHECK_FALSE(ort::check_and_guard(view(model(bytes(1, node("Relu", {"x"}, {"y"})))), "m"));
+  CHECK_FALSE(ort::check_and_guard(view("not a model"), "m"));
+  const std::string max = bytes(1, node("Max", {"a", ""}, {"y"}));
+  CHECK_THROWS_AS((void)ort::check_and_guard(view(model(lstm + max)), "m"), Error);
 }

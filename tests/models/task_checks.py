@@ -25,6 +25,7 @@ from .scenes import decode_ctc, draw_lines, draw_scenes, held_back_digits
 
 FOLDER = Path(__file__).parent
 TRAINED = (
+    "digits_mlp",
     "digits_cnn",
     "digit_det",
     "line_ctc",
@@ -42,6 +43,7 @@ VAD_FRAME = 256
 VAD_STATE_SHAPE = (1, 1, 64)
 
 _CASE_INPUTS = {
+    "digits_mlp": ("image",),
     "digits_cnn": ("image",),
     "digit_det": ("image",),
     "line_ctc": ("image",),
@@ -52,6 +54,7 @@ _CASE_INPUTS = {
     "ttt_policy": ("board", "legal"),
 }
 _CASE_OUTPUTS = {
+    "digits_mlp": ("logits",),
     "digits_cnn": ("logits",),
     "digit_det": ("boxes", "scores", "labels"),
     "line_ctc": ("log_probs",),
@@ -124,16 +127,25 @@ def case_outputs(name: str, folder: Path = FOLDER) -> Arrays:
     return {key: case[key] for key in _CASE_OUTPUTS[name]}
 
 
+def check_digits_mlp(run: Run, folder: Path = FOLDER) -> Result:
+    """Accuracy on the 397 held-back digits and on the 32 of the case file."""
+    return _check_digits("digits_mlp", run, folder)
+
+
 def check_digits_cnn(run: Run, folder: Path = FOLDER) -> Result:
     """Accuracy on the 397 held-back digits and on the 32 of the case file."""
+    return _check_digits("digits_cnn", run, folder)
+
+
+def _check_digits(name: str, run: Run, folder: Path) -> Result:
     digits = held_back_digits()
-    case = load_case("digits_cnn", folder)
+    case = load_case(name, folder)
 
     def accuracy(images: NDArray[Any], labels: NDArray[Any]) -> float:
         return float((run({"image": images})["logits"].argmax(1) == labels).mean())
 
     return Result(
-        "digits_cnn",
+        name,
         (
             Measure("accuracy", accuracy(digits.images[:, None], digits.labels), 0.97),
             Measure("case_accuracy", accuracy(case["image"], case["label"]), 0.97),
@@ -317,6 +329,7 @@ def _play(policy: Callable[[tictactoe.Board], int], rng: random.Random, policy_b
 
 
 CHECKS: dict[str, Callable[[Run, Path], Result]] = {
+    "digits_mlp": check_digits_mlp,
     "digits_cnn": check_digits_cnn,
     "digit_det": check_digit_det,
     "line_ctc": check_line_ctc,
