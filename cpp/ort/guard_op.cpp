@@ -218,19 +218,23 @@ OrtCustomOp make_op() {
   op.GetName = [](const OrtCustomOp*) { return (kHasOther ? kGuardWithOp : kGuardOp).data(); };
   op.GetExecutionProviderType = [](const OrtCustomOp*) -> const char* { return nullptr; };
   op.GetInputType = [](const OrtCustomOp*, size_t) -> int32_t { return 0; };  // any
-  op.GetInputTypeCount = [](const OrtCustomOp*) -> size_t { return kHasOther ? 2 : 1; };
+  op.GetInputTypeCount = [](const OrtCustomOp*) -> size_t { return 1; };
   op.GetOutputType = op.GetInputType;
   op.GetOutputTypeCount = [](const OrtCustomOp*) -> size_t { return 1; };
   op.KernelDestroy = [](void* kernel) { delete static_cast<GuardKernel*>(kernel); };
-  op.GetInputCharacteristic = [](const OrtCustomOp*, size_t) -> int32_t { return 0; };
-  op.GetOutputCharacteristic = op.GetInputCharacteristic;
+  // Two inputs of any type are written as one variadic input: releases before 1.22 take only one
+  // input of open type.
+  op.GetInputCharacteristic = [](const OrtCustomOp*, size_t) -> int32_t {
+    return kHasOther ? /*variadic*/ 2 : /*required*/ 0;
+  };
+  op.GetOutputCharacteristic = [](const OrtCustomOp*, size_t) -> int32_t { return 0; };
   op.GetInputMemoryType = [](const OrtCustomOp*, size_t) -> OrtMemType {
     return kOrtMemTypeDefault;
   };
-  op.GetVariadicInputMinArity = [](const OrtCustomOp*) { return 1; };
-  op.GetVariadicInputHomogeneity = op.GetVariadicInputMinArity;
-  op.GetVariadicOutputMinArity = op.GetVariadicInputMinArity;
-  op.GetVariadicOutputHomogeneity = op.GetVariadicInputMinArity;
+  op.GetVariadicInputMinArity = [](const OrtCustomOp*) { return kHasOther ? 2 : 1; };
+  op.GetVariadicInputHomogeneity = [](const OrtCustomOp*) { return 1; };
+  op.GetVariadicOutputMinArity = op.GetVariadicInputHomogeneity;
+  op.GetVariadicOutputHomogeneity = op.GetVariadicInputHomogeneity;
   op.CreateKernelV2 = create<kHasOther>;
   op.KernelComputeV2 = compute;
   op.InferOutputShapeFn = infer;
