@@ -54,7 +54,7 @@ bool is_plain_product(std::string_view equation) {
 
 class Planner {
  public:
-  explicit Planner(const ModelView& model) : model_(model), facts_(model) {}
+  Planner(const ModelView& model, bool pools) : model_(model), facts_(model), pools_(pools) {}
 
   std::vector<PlannedGuard> run() {
     for (std::size_t i = 0; i < model_.nodes().size(); ++i) {
@@ -69,6 +69,10 @@ class Planner {
         for (std::size_t input = row.input; input < node.input_count; input += row.step) {
           plan_input(row, i, input);
         }
+      }
+      const bool pool = node.op_type == "MaxPool" || node.op_type == "AveragePool";
+      if (pools_ && pool && node.domain.empty() && model_.has_input(node, 0)) {
+        plan_pool(GuardedInput{}, i, 0);
       }
     }
     return std::move(plans_);
@@ -207,18 +211,24 @@ class Planner {
     const auto kernel = ints_attribute(node, "kernel_shape").value_or(std::vector<std::int64_t>{});
     const auto pads = ints_attribute(node, "pads").value_or(std::vector<std::int64_t>{});
     const auto strides = ints_attribute(node, "strides").value_or(std::vector<std::int64_t>{});
+    const auto dilations = ints_attribute(node, "dilations").value_or(std::vector<std::int64_t>{});
     const std::string_view auto_pad = text_attribute(node, "auto_pad").value_or("NOTSET");
     const bool ceil = int_attribute(node, "ceil_mode").value_or(0) != 0;
+    const bool channels_first = node.domain.empty();
+    // The library's division rounds towards zero: short of the window by less than a stride is one
+    // window still.
+    const bool lenient = ceil || channels_first;
     const auto at = [](const std::vector<std::int64_t>& list, std::size_t i, std::int64_t other) {
       return i < list.size() && list[i] >= 0 && list[i] <= INT32_MAX ? list[i] : other;
     };
     for (std::size_t axis = 0; axis < kernel.size() && axis < 8; ++axis) {
-      std::int64_t least = at(kernel, axis, INT32_MAX);
+      std::int64_t least = (at(kernel, axis, INT32_MAX) - 1) * at(dilations, axis, 1) + 1;
       if (auto_pad == "NOTSET") least -= at(pads, axis, 0) + at(pads, axis + kernel.size(), 0);
       if (auto_pad.starts_with("SAME")) least = 1;
-      if (ceil) least -= at(strides, axis, 1) - 1;
+      if (lenient) least -= at(strides, axis, 1) - 1;
       add(row, index, input,
-          {kExtentAtLeast, std::max<std::int64_t>(least, 1), static_cast<std::int64_t>(axis) + 1});
+          {kExtentAtLeast, std::max<std::int64_t>(least, 1),
+           static_cast<std::int64_t>(axis) + (channels_first ? 2 : 1)});
     }
   }
 
@@ -232,6 +242,7 @@ class Planner {
 
   const ModelView& model_;
   ValueFacts facts_;
+  bool pools_;
   std::vector<PlannedGuard> plans_;
 };
 
@@ -271,7 +282,9 @@ std::string axis_list(std::int64_t mask) {
 
 }  // namespace
 
-std::vector<PlannedGuard> plan_guards(const ModelView& model) { return Planner(model).run(); }
+std::vector<PlannedGuard> plan_guards(const ModelView& model, bool pools) {
+  return Planner(model, pools).run();
+}
 
 std::optional<bool> holds(const GuardCheck& check, std::span<const std::int64_t> shape) noexcept {
   const auto rank = static_cast<std::int64_t>(shape.size());

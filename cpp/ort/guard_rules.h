@@ -81,7 +81,7 @@ enum class ArgumentFrom : std::uint8_t {
 struct GuardedInput {
   std::string_view domain;  // "" for the standard operators
   std::string_view op_type;
-  std::size_t input;
+  std::size_t input = 0;
   GuardCheck check;
   When when = {};
   ArgumentFrom from = ArgumentFrom::kTable;
@@ -110,7 +110,8 @@ struct PlannedGuard {
 };
 
 // All guards that a model needs, in the order of its nodes. Leaves out what is known to hold.
-std::vector<PlannedGuard> plan_guards(const ModelView& model);
+// `pools`: pooling windows too, which would cost ordinary models their speed (see twin.h).
+std::vector<PlannedGuard> plan_guards(const ModelView& model, bool pools = false);
 
 // "input 0 \"x\" of the LSTM node \"encoder\"", names cut to a readable length.
 std::string describe_input(const ModelView& model, const NodeView& node, std::size_t input);

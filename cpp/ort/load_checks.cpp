@@ -214,12 +214,12 @@ class Checker {
 
 // What `use` makes of a model that may load, or nullopt for one that cannot be read.
 template <class Use>
-auto read(std::span<const std::byte> model, const std::string& name, Use use)
+auto read(std::span<const std::byte> model, const std::string& name, bool pools, Use use)
     -> decltype(use(std::declval<const ModelView&>(), std::vector<PlannedGuard>{})) {
   if (is_ort_format(model)) return std::nullopt;
   try {
     const ModelView view(model);
-    std::vector<PlannedGuard> plans = plan_guards(view);
+    std::vector<PlannedGuard> plans = plan_guards(view, pools);
     Checker(view, name).run(plans);
     return use(view, std::move(plans));
   } catch (const std::bad_alloc&) {
@@ -235,14 +235,14 @@ auto read(std::span<const std::byte> model, const std::string& name, Use use)
 }  // namespace
 
 std::optional<std::vector<std::byte>> check_and_guard(std::span<const std::byte> model,
-                                                      const std::string& name) {
-  return read(model, name, [&](const ModelView& view, std::vector<PlannedGuard> plans) {
+                                                      const std::string& name, bool pools) {
+  return read(model, name, pools, [&](const ModelView& view, std::vector<PlannedGuard> plans) {
     return guard_model(model, view, std::move(plans));
   });
 }
 
 void check_loadable(std::span<const std::byte> model, const std::string& name) {
-  read(model, name,
+  read(model, name, /*pools=*/false,
        [](const ModelView&, const std::vector<PlannedGuard>&) { return std::optional<bool>(); });
 }
 

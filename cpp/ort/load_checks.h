@@ -17,8 +17,8 @@ namespace zerolane::ort {
 void check_loadable(std::span<const std::byte> model, const std::string& name);
 
 // check_loadable and guard_model in one, which reads the model once: what to load in its place, or
-// nullopt to load it as it is.
+// nullopt to load it as it is. `pools`: see plan_guards.
 std::optional<std::vector<std::byte>> check_and_guard(std::span<const std::byte> model,
-                                                      const std::string& name);
+                                                      const std::string& name, bool pools);
 
 }  // namespace zerolane::ort

@@ -83,7 +83,7 @@ std::shared_ptr<SessionImpl> load_model_source(Runtime& rt, const ModelSource& s
       ops = list_ops(bytes);
     } catch (const Error&) {  // damaged: the library says how, below
     }
-    guarded = check_and_guard(bytes, name);
+    guarded = check_and_guard(bytes, name, /*pools=*/is_twin);
     if (contains_op(ops, "", "Transpose") && contains_op(ops, "", "MatMul") &&
         makes_shapes_from_data(ops)) {
       adjusted.config.emplace_back("optimization.disable_specified_optimizers",
