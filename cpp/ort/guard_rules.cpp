@@ -59,8 +59,10 @@ class Planner {
   std::vector<PlannedGuard> run() {
     for (std::size_t i = 0; i < model_.nodes().size(); ++i) {
       const NodeView& node = model_.nodes()[i];
-      for (const GuardedInput& row :
-           std::ranges::equal_range(guard_table(), node.op_type, {}, &GuardedInput::op_type)) {
+      const auto rows = guard_table();
+      auto at = std::ranges::lower_bound(rows, node.op_type, {}, &GuardedInput::op_type);
+      for (; at != rows.end() && at->op_type == node.op_type; ++at) {
+        const GuardedInput& row = *at;
         if (row.domain != node.domain) continue;
         if (row.step == 0) {
           plan_input(row, i, row.input);

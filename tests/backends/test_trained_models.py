@@ -35,7 +35,14 @@ def test_outputs_equal_the_case_file(load: Load, name: str) -> None:
 
 
 # Nothing in these models forbids a batch of no rows.
-EMPTY_IS_FINE = {"digits_cnn", "line_ctc", "wine_forest", "mixed_table", "ttt_policy"}
+EMPTY_IS_FINE = {
+    "digits_mlp",
+    "digits_cnn",
+    "line_ctc",
+    "wine_forest",
+    "mixed_table",
+    "ttt_policy",
+}
 
 
 @every_model

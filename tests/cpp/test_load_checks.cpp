@@ -162,11 +162,11 @@ TEST_CASE("load checks: unreadable bytes are left to the vendor library") {
 
 TEST_CASE("load checks: checking and guarding at once") {
   const std::string lstm = bytes(1, node("LSTM", {"x", "w", "r"}, {"y"}));
-  const auto out = ort::check_and_guard(view(model(lstm)), "m");
+  const auto out = ort::check_and_guard(view(model(lstm)), "m", false);
   REQUIRE(out.has_value());
   CHECK(*out == *ort::guard_model(view(model(lstm))));
-  CHECK_FALSE(ort::check_and_guard(view(model(bytes(1, node("Relu", {"x"}, {"y"})))), "m"));
-  CHECK_FALSE(ort::check_and_guard(view("not a model"), "m"));
+  CHECK_FALSE(ort::check_and_guard(view(model(bytes(1, node("Relu", {"x"}, {"y"})))), "m", false));
+  CHECK_FALSE(ort::check_and_guard(view("not a model"), "m", false));
   const std::string max = bytes(1, node("Max", {"a", ""}, {"y"}));
-  CHECK_THROWS_AS((void)ort::check_and_guard(view(model(lstm + max)), "m"), Error);
+  CHECK_THROWS_AS((void)ort::check_and_guard(view(model(lstm + max)), "m", false), Error);
 }

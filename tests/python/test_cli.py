@@ -292,7 +292,10 @@ def test_demo(invoke: Invoke) -> None:
     pytest.importorskip("matplotlib", reason="draws the picture")
     pytest.importorskip("onnxruntime", reason="the peer")
     told = json.loads(invoke("demo", "--json", "--seconds", "0.01", "--out", "d/e").stdout)
-    assert (told["digits"], told["right"]) == (397, 396)
+    assert (told["digits"], told["right"]) == (397, 392)
+    assert told["accuracy"] == pytest.approx(392 / 397)
+    networks = {panel["network"]: panel["right"] for panel in told["latency"]}
+    assert networks == {"digits_mlp": 392, "digits_cnn": 396}
     for panel in told["latency"]:
         assert set(panel["us"]) == {"zerolane b()", "zerolane s(x)", "onnxruntime run"}
         assert panel["agreement"]["ok"]
@@ -307,8 +310,8 @@ def test_demo_text_without_peer_and_matplotlib(
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.delitem(sys.modules, "matplotlib.figure", raising=False)
     text = invoke("demo", "--no-peer", "--seconds", "0.01").stdout
-    assert "396 of 397" in text
-    assert "says 1, is 8" in text
+    assert text.index("392 of 397") < text.index("396 of 397")
+    assert "says 8, is 1" in text
     assert "zerolane[plot]" in text
     assert "onnxruntime run" not in text
 

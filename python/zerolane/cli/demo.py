@@ -91,7 +91,8 @@ class _Measured:
 def demo(ctx: click.Context, out: Path, no_peer: bool, seconds: float, as_json: bool) -> None:
     """Recognise 397 scanned digits, and time each call beside the onnxruntime package.
 
-    Offline, about 10 seconds. Draws both latency distributions here and into a picture.
+    A small perceptron, where the call itself counts, and a convolution network, where computing
+    does. Offline, about 12 seconds. Draws the latencies here and into a picture.
     """
     import numpy as np
 
@@ -222,8 +223,8 @@ def _conditions(measured: list[_Measured]) -> str:
     peer = measured[0].peer
     against = "" if peer is None else f", against onnxruntime {peer}"
     return (
-        f"Large: the median. One digit a call, one thread, CPU{against}: same process, file and "
-        f"inputs, in turn; {calls} calls timed."
+        f"Large: the median. One digit a call, b() copies it in. One thread, CPU{against}, in "
+        f"turn; {calls} calls."
     )
 
 
