@@ -20,8 +20,14 @@ constexpr uint32_t kInterfaceVersion = 18;
 
 void log_from_library(void*, OrtLoggingLevel severity, const char* category, const char*,
                       const char* location, const char* message) {
-  std::string where = location != nullptr && location[0] != '\0' ? location : category;
-  log(static_cast<LogLevel>(severity), "onnxruntime", where, message != nullptr ? message : "");
+  try {
+    std::string where = location != nullptr && location[0] != '\0' ? location : category;
+    const std::string text = message != nullptr ? message : "";
+    // A run that was ended on purpose is no error; the caller gets its own.
+    bool ended = text.find("terminate flag being set") != std::string::npos;
+    log(ended ? LogLevel::kInfo : static_cast<LogLevel>(severity), "onnxruntime", where, text);
+  } catch (...) {  // out of memory: a lost log line is the least of it
+  }
 }
 
 Error refused(const std::string& path, const std::string& found, const std::string& remedy) {
