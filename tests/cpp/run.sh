@@ -3,7 +3,7 @@
 # Argument: folder with cmake and ninja (optional). Skips, with the reason, where doctest is missing.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-bin=${1:-}
+bin=$(cd "${1:-/nonexistent}" 2>/dev/null && pwd || true)
 cmake=$(command -v "$bin/cmake" || command -v cmake) || { echo "C++ tests skipped: no cmake" >&2; exit 0; }
 ninja=$(command -v "$bin/ninja" || command -v ninja || true)
 if ! echo '#include <doctest/doctest.h>' | "${CXX:-g++}" -x c++ -fsyntax-only - 2>/dev/null; then
