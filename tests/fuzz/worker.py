@@ -32,7 +32,9 @@ def tensor(dtype: str, shape: tuple[Any, ...] | None, rng: random.Random) -> Any
     dims = [d if isinstance(d, int) else size for d in shape or ()]
     if shape is None:
         dims = [size] * rng.randrange(4)
-    if float(np.prod([float(d) for d in dims])) > MOST_ELEMENTS or any(d < 0 for d in dims):
+    if float(np.prod([float(d) for d in dims])) > MOST_ELEMENTS or any(
+        d < 0 or d > MOST_ELEMENTS for d in dims
+    ):
         return None
     if dtype == "string":
         return np.full(dims, "text", object)
