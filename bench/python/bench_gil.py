@@ -25,7 +25,7 @@ NAME = "gil"
 TITLE = "policy call at 1 kHz beside a busy Python thread"
 PERIOD_NS = 1_000_000
 TARGET_P99_US = 150.0
-CONTESTANTS = ("zerolane.bound", "onnxruntime.iobinding", "onnxruntime.run")
+CONTESTANTS = ("zerolane.bound", "c.loop", "onnxruntime.iobinding", "onnxruntime.run")
 
 
 class BusyThread:
@@ -90,11 +90,19 @@ def series_of(subject: str, form: Form, ticks: Ticks) -> Series:
     return Series(subject, form.name, "us", summary, curve(ticks.call_us), detail)
 
 
+def held(form: Form) -> Form:
+    """The floor here is the C call with the GIL kept: what a cold cache alone makes of the call."""
+    if form.name != "c.loop":
+        return form
+    handle = getattr(form.native, "__self__")  # noqa: B009 - a bound method's object
+    return Form(form.name, form.outputs, handle.call_holding_gil)
+
+
 def run(options: Settings) -> Report:
     report = Report(NAME, TITLE, options.as_dict())
     case = models.policy(settings.BUILD_FOLDER / "models")
     forms, missing = make_forms(case, options.threads)
-    forms = [f for f in forms if f.name in CONTESTANTS]
+    forms = [held(f) for f in forms if f.name in CONTESTANTS]
     rounds, seconds = (3, 1.0) if options.quick else (12, 2.5)
     report.settings |= {
         "rounds": rounds,
