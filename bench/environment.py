@@ -37,8 +37,9 @@ def describe() -> dict[str, object]:
 
 
 def command() -> str:
-    """The command line, with the interpreter's own path left out."""
-    return shlex.join(["python", *sys.orig_argv[1:]])
+    """The command line, without the paths of the interpreter and of the checkout."""
+    here = f"{Path.cwd()}{os.sep}"
+    return shlex.join(["python", *(word.removeprefix(here) for word in sys.orig_argv[1:])])
 
 
 def package_version(name: str) -> str | None:
