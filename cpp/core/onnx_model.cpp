@@ -7,7 +7,6 @@
 #include <cstring>
 #include <limits>
 #include <new>
-#include <set>
 #include <stdexcept>
 
 #include "core/error.h"
@@ -347,45 +346,6 @@ class ModelReader {
   OnnxModel model_;
 };
 
-using OpSet = std::set<std::pair<std::string_view, std::string_view>>;
-
-void collect_graph_ops(const WireField& graph, int depth, OpSet& ops);
-
-void collect_attribute_ops(const WireField& attribute, int depth, OpSet& ops) {
-  WireReader reader(attribute);
-  for (WireField field; reader.next(field);) {
-    if (field.is_bytes(6) || field.is_bytes(11)) collect_graph_ops(field, depth + 1, ops);
-    reader.skip_repeats(field);
-  }
-}
-
-void collect_node_ops(const WireField& node, int depth, OpSet& ops) {
-  std::string_view domain, type;
-  WireReader reader(node);
-  for (WireField field; reader.next(field);) {
-    if (field.is_bytes(4)) type = field.text();
-    if (field.is_bytes(5)) collect_attribute_ops(field, depth, ops);
-    if (field.is_bytes(7)) domain = plain_domain(field.text());
-  }
-  ops.emplace(domain, type);
-}
-
-void collect_graph_ops(const WireField& graph, int depth, OpSet& ops) {
-  if (depth > kMaxGraphDepth) fail_too_deep();
-  WireReader reader(graph);
-  for (WireField field; reader.next(field);) {
-    if (field.is_bytes(1)) collect_node_ops(field, depth, ops);
-  }
-}
-
-void collect_function_ops(const WireField& function, OpSet& ops) {
-  WireReader reader(function);
-  for (WireField field; reader.next(field);) {
-    if (field.is_bytes(7)) collect_node_ops(field, 0, ops);
-    if (field.is_bytes(11)) collect_attribute_ops(field, 0, ops);
-  }
-}
-
 void refuse_ort_format(std::span<const std::byte> bytes) {
   if (!is_ort_format(bytes)) return;
   throw make_error(Code::kUnsupported, "reading an ONNX model",
@@ -411,27 +371,6 @@ auto with_errors(Read read) {
 OnnxModel read_onnx_model(std::span<const std::byte> bytes) {
   refuse_ort_format(bytes);
   return with_errors([&] { return ModelReader().read(bytes); });
-}
-
-std::vector<OnnxOp> list_ops(std::span<const std::byte> bytes) {
-  refuse_ort_format(bytes);
-  return with_errors([&] {
-    OpSet ops;
-    WireReader reader(bytes);
-    for (WireField field; reader.next(field);) {
-      if (field.is_bytes(7)) collect_graph_ops(field, 0, ops);
-      if (field.is_bytes(25)) collect_function_ops(field, ops);
-    }
-    std::vector<OnnxOp> list;
-    list.reserve(ops.size());
-    for (const auto& [domain, type] : ops) list.push_back({std::string(domain), std::string(type)});
-    return list;
-  });
-}
-
-bool contains_op(std::span<const OnnxOp> ops, std::string_view domain, std::string_view type) {
-  return std::ranges::any_of(
-      ops, [&](const OnnxOp& op) { return op.type == type && op.domain == plain_domain(domain); });
 }
 
 bool is_ort_format(std::span<const std::byte> bytes) noexcept {

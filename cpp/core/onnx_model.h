@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <compare>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -85,18 +84,6 @@ struct OnnxModel {
 // size of the file. Throws kInvalidModel for bytes that are no ONNX model, are truncated, or nest
 // more than 64 graphs; kUnsupported for an ORT-format file; kOutOfMemory. Thread-safe.
 OnnxModel read_onnx_model(std::span<const std::byte> bytes);
-
-struct OnnxOp {
-  std::string domain;  // as in OnnxNode
-  std::string type;
-  friend auto operator<=>(const OnnxOp&, const OnnxOp&) = default;
-};
-
-// The distinct operators of all graphs and functions, sorted. Cheap enough for every load.
-// Throws as read_onnx_model does, except that a model without a graph has no operators.
-std::vector<OnnxOp> list_ops(std::span<const std::byte> bytes);
-
-bool contains_op(std::span<const OnnxOp> ops, std::string_view domain, std::string_view type);
 
 // Whether these are the first bytes (8 are enough) of onnxruntime's own flatbuffer format.
 bool is_ort_format(std::span<const std::byte> bytes) noexcept;

@@ -247,7 +247,7 @@ OrtCustomOp make_op() {
   return op;
 }
 
-OrtCustomOpDomain* make_domain(const Runtime& rt) {
+OrtCustomOpDomain* make_domain(const Runtime& rt, bool compares) {
   static const OrtCustomOp require = make_op<false>();
   static const OrtCustomOp require_with = make_op<true>();
   g_rt = &rt;
@@ -255,15 +255,16 @@ OrtCustomOpDomain* make_domain(const Runtime& rt) {
   const std::string doing = "registering the guard operators";
   check(rt, rt.api.CreateCustomOpDomain(kGuardDomain.data(), &domain), doing, "guard");
   check(rt, rt.api.CustomOpDomain_Add(domain, &require), doing, "guard");
-  check(rt, rt.api.CustomOpDomain_Add(domain, &require_with), doing, "guard");
+  if (compares) check(rt, rt.api.CustomOpDomain_Add(domain, &require_with), doing, "guard");
   return domain;
 }
 
 }  // namespace
 
-OrtCustomOpDomain* guard_domain(const Runtime& rt) {
-  static OrtCustomOpDomain* domain = make_domain(rt);
-  return domain;
+OrtCustomOpDomain* guard_domain(const Runtime& rt, bool compares) {
+  static OrtCustomOpDomain* const alone = make_domain(rt, false);
+  static OrtCustomOpDomain* const both = make_domain(rt, true);
+  return compares ? both : alone;
 }
 
 }  // namespace zerolane::ort

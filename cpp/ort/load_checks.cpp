@@ -212,38 +212,39 @@ class Checker {
   const std::string& name_;
 };
 
-// What `use` makes of a model that may load, or nullopt for one that cannot be read.
-template <class Use>
-auto read(std::span<const std::byte> model, const std::string& name, bool pools, Use use)
-    -> decltype(use(std::declval<const ModelView&>(), std::vector<PlannedGuard>{})) {
-  if (is_ort_format(model)) return std::nullopt;
+// Operators whose results are empty or small because of the data, not of any input's shape.
+bool makes_shapes_from_data(const ModelView& view) {
+  static const char* const kOps[] = {"NonZero", "Compress",   "Unique",      "NonMaxSuppression",
+                                     "Loop",    "SequenceAt", "StringSplit", "Scan"};
+  return std::any_of(std::begin(kOps), std::end(kOps),
+                     [&](const char* op) { return view.has_op(op); });
+}
+
+}  // namespace
+
+Examined examine(std::span<const std::byte> model, const std::string& name, bool guard_pools) {
+  Examined found;
+  if (is_ort_format(model)) return found;
   try {
     const ModelView view(model);
-    std::vector<PlannedGuard> plans = plan_guards(view, pools);
+    std::vector<PlannedGuard> plans = plan_guards(view, guard_pools);
     Checker(view, name).run(plans);
-    return use(view, std::move(plans));
+    found.compares = std::ranges::any_of(
+        plans, [](const PlannedGuard& plan) { return plan.other != kNone && !plan.at_load; });
+    found.external_data = view.has_external_data();
+    found.pools = view.has_op("MaxPool") || view.has_op("AveragePool");
+    found.transposes_empties =
+        view.has_op("Transpose") && view.has_op("MatMul") && makes_shapes_from_data(view);
+    found.guarded = guard_model(model, view, std::move(plans));
   } catch (const std::bad_alloc&) {
     throw make_error(
         Code::kOutOfMemory, "loading " + name, "memory ran out for the description of its nodes",
         "free memory, or check a file that is not much larger than memory: it is hostile", name);
   } catch (const Error& error) {
-    if (error.code() == Code::kInvalidModel) return std::nullopt;
-    throw;
+    if (error.code() != Code::kInvalidModel) throw;
+    return {};  // the library says what is wrong with it
   }
-}
-
-}  // namespace
-
-std::optional<std::vector<std::byte>> check_and_guard(std::span<const std::byte> model,
-                                                      const std::string& name, bool pools) {
-  return read(model, name, pools, [&](const ModelView& view, std::vector<PlannedGuard> plans) {
-    return guard_model(model, view, std::move(plans));
-  });
-}
-
-void check_loadable(std::span<const std::byte> model, const std::string& name) {
-  read(model, name, /*pools=*/false,
-       [](const ModelView&, const std::vector<PlannedGuard>&) { return std::optional<bool>(); });
+  return found;
 }
 
 }  // namespace zerolane::ort

@@ -9,16 +9,20 @@
 
 namespace zerolane::ort {
 
+// What a model means for the way it is loaded.
+struct Examined {
+  std::optional<std::vector<std::byte>> guarded;  // what to load in its place
+  bool compares = false;                          // a guard in there looks at two tensors
+  bool external_data = true;                      // weights may stand in files beside it
+  bool pools = false;                             // has windows that images may be too small for
+  bool transposes_empties = false;  // a tensor emptied by data may meet a fused transposition
+};
+
 // Refuses a model that would end the process, or never end, while onnxruntime loads it or in every
 // run: nodes without an input that a kernel reads unasked, attributes that it divides or counts by,
 // constants that break a rule of guard_rules.h. Throws kUnsupported, naming `name` and the node.
-// Bytes that are no readable model are left to the vendor library. Linear in the size of the file.
-// Thread-safe.
-void check_loadable(std::span<const std::byte> model, const std::string& name);
-
-// check_loadable and guard_model in one, which reads the model once: what to load in its place, or
-// nullopt to load it as it is. `pools`: see plan_guards.
-std::optional<std::vector<std::byte>> check_and_guard(std::span<const std::byte> model,
-                                                      const std::string& name, bool pools);
+// Then guards it (guard.h). Bytes that are no readable model are left to the vendor library.
+// `guard_pools`: see plan_guards. Linear in the size of the file. Thread-safe.
+Examined examine(std::span<const std::byte> model, const std::string& name, bool guard_pools);
 
 }  // namespace zerolane::ort

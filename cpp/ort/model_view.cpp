@@ -25,35 +25,25 @@ void each_int(const WireField& field, Take take) {
   for (std::uint64_t value; packed.next_packed(value);) take(static_cast<std::int64_t>(value));
 }
 
-// What is left of a message behind a run of float or int fields of one number, which `first` began:
-// the attributes of a forest hold a million of them.
-WireField behind_run(const WireField& message, const WireField& first) {
-  const auto bytes = message.payload;
-  std::size_t at = first.end_offset() - message.payload_offset;
-  const auto is = [&](unsigned tag) { return std::to_integer<unsigned>(bytes[at]) == tag; };
-  if (first.type == WireType::kFixed32) {
-    while (bytes.size() - at > 4 && is(7 << 3 | 5)) at += 5;
-  } else {
-    // One byte of tag and one of value; longer values are left to the reader.
-    while (bytes.size() - at > 1 && is(8 << 3) && std::to_integer<unsigned>(bytes[at + 1]) < 0x80)
-      at += 2;
+bool is_external(const WireField& tensor) {
+  bool external = false;
+  WireReader reader(tensor);
+  for (WireField part; reader.next(part);) {
+    if (part.is_varint(14)) external = part.value == 1;  // TensorProto.EXTERNAL
   }
-  WireField rest = message;
-  rest.payload = bytes.subspan(at);
-  rest.payload_offset = message.payload_offset + at;
-  return rest;
+  return external;
 }
 
-// Its name, and what it holds of graphs.
-AttributeView read_attribute(const WireField& field, std::vector<WireField>& graphs) {
+// Its name, what it holds of graphs, and whether it holds a tensor that stands in another file.
+AttributeView read_attribute(const WireField& field, std::vector<WireField>& graphs,
+                             bool& external) {
   AttributeView attribute{{}, field};
   WireReader reader(field);
   for (WireField part; reader.next(part);) {
     if (part.is_bytes(1)) attribute.name = part.text();
     if (part.is_bytes(6) || part.is_bytes(11)) graphs.push_back(part);
-    if ((part.number == 7 && part.type == WireType::kFixed32) || part.is_varint(8)) {
-      reader = WireReader(behind_run(field, part));
-    }
+    if (part.is_bytes(5) || part.is_bytes(10)) external = external || is_external(part);
+    reader.skip_repeats(part);  // the attributes of a forest hold a million numbers
   }
   return attribute;
 }
@@ -121,7 +111,7 @@ void ModelView::read_function(const WireField& field) {
     if (part.is_bytes(10)) graphs_[graph].domain = plain_domain(part.text());
     if (part.is_bytes(11)) {  // a default, which may be a graph
       std::vector<WireField> graphs;
-      read_attribute(part, graphs);
+      read_attribute(part, graphs, has_external_constant_);
       read_graphs(graphs, graph, 0);
     }
   }
@@ -156,7 +146,9 @@ void ModelView::read_node(const WireField& field, std::size_t graph, int depth) 
   if (has_attributes) {
     WireReader again(field);
     for (WireField part; again.next(part);) {
-      if (part.is_bytes(5)) attributes_.push_back(read_attribute(part, graphs));
+      if (part.is_bytes(5)) {
+        attributes_.push_back(read_attribute(part, graphs, has_external_constant_));
+      }
     }
   }
   node.attribute_count = attributes_.size() - node.first_attribute;
@@ -171,6 +163,26 @@ void ModelView::read_graphs(std::span<const WireField> fields, std::size_t graph
     graphs_.emplace_back().parent = graph;
     read_graph(field, inner, depth + 1);
   }
+}
+
+bool ModelView::has_op(std::string_view op_type) const {
+  return std::ranges::any_of(
+      nodes_, [&](const NodeView& node) { return node.op_type == op_type && node.domain.empty(); });
+}
+
+bool ModelView::has_external_data() const {
+  const auto any_part = [](const WireField& sparse) {
+    bool external = false;
+    WireReader reader(sparse);
+    for (WireField part; reader.next(part);) {
+      if (part.is_bytes(1) || part.is_bytes(2)) external = external || is_external(part);
+    }
+    return external;
+  };
+  return has_external_constant_ || std::ranges::any_of(graphs_, [&](const Graph& graph) {
+           return std::ranges::any_of(graph.initializers, is_external) ||
+                  std::ranges::any_of(graph.sparse_initializers, any_part);
+         });
 }
 
 ValueSource ModelView::output_of(std::size_t index, std::size_t output) const {

@@ -79,6 +79,10 @@ class ModelView {
   ValueSource find(std::size_t graph, std::string_view name) const;
   // The nodes that call the function whose body is `graph`.
   std::span<const std::size_t> callers(std::size_t graph) const;
+  // Whether some graph or function has a standard operator of this type. Linear.
+  bool has_op(std::string_view op_type) const;
+  // Whether some weights stand in files beside the model.
+  bool has_external_data() const;
   // Some input of the main graph has no shape, so that even its rank is left to the caller.
   bool has_input_of_open_rank() const { return has_open_input_; }
 
@@ -111,6 +115,7 @@ class ModelView {
   mutable std::vector<std::optional<std::vector<Definition>>> definitions_;  // by graph, by name
   std::map<std::pair<std::string_view, std::string_view>, std::vector<std::size_t>> callers_;
   bool has_open_input_ = false;
+  bool has_external_constant_ = false;
 };
 
 // The value of a text field: of several, the last one holds.

@@ -35,14 +35,6 @@ bool is_host_provider(const Provider& provider) {
                      [&](const char* name) { return provider.name == name; });
 }
 
-// Operators whose results are empty or small because of the data, not of any input's shape.
-bool makes_shapes_from_data(std::span<const OnnxOp> ops) {
-  static const char* const kOps[] = {"NonZero", "Compress",   "Unique",      "NonMaxSuppression",
-                                     "Loop",    "SequenceAt", "StringSplit", "Scan"};
-  return std::any_of(std::begin(kOps), std::end(kOps),
-                     [&](const char* op) { return contains_op(ops, "", op); });
-}
-
 // Whether an input can hold images of different sizes. A leading dimension alone is a batch.
 bool has_dynamic_image(const std::vector<TensorSpec>& inputs) {
   for (const TensorSpec& spec : inputs) {
@@ -72,35 +64,29 @@ std::shared_ptr<SessionImpl> load_model_source(Runtime& rt, const ModelSource& s
   bool ort_format = is_ort_format(bytes);
   Options adjusted = options;
   if (ort_format) adjusted.config.emplace_back("session.load_model_format", "ORT");
-  if (!source.folder.empty()) {
+  Examined model = examine(bytes, name, /*guard_pools=*/is_twin);
+  if (model.transposes_empties) {
+    adjusted.config.emplace_back("optimization.disable_specified_optimizers",
+                                 "MatmulTransposeFusion");
+  }
+  // With a path the library finds the model's other files itself. The folder is only named where it
+  // is needed: it makes loading slower.
+  const bool by_path = !source.path.empty() && !model.guarded;
+  if (!by_path && model.external_data && !source.folder.empty()) {
     adjusted.config.emplace_back("session.model_external_initializers_file_folder_path",
                                  source.folder);
   }
-  std::vector<OnnxOp> ops;
-  std::optional<std::vector<std::byte>> guarded;
-  if (!ort_format) {
-    try {
-      ops = list_ops(bytes);
-    } catch (const Error&) {  // damaged: the library says how, below
-    }
-    guarded = check_and_guard(bytes, name, /*pools=*/is_twin);
-    if (contains_op(ops, "", "Transpose") && contains_op(ops, "", "MatMul") &&
-        makes_shapes_from_data(ops)) {
-      adjusted.config.emplace_back("optimization.disable_specified_optimizers",
-                                   "MatmulTransposeFusion");
-    }
-  }
   Handle<OrtSessionOptions> session_options = make_session_options(rt, adjusted, name);
-  if (guarded) {
-    bytes = *guarded;
-    check(rt, rt.api.AddCustomOpDomain(session_options.get(), guard_domain(rt)), doing, name);
+  if (model.guarded) {
+    bytes = *model.guarded;
+    check(rt, rt.api.AddCustomOpDomain(session_options.get(), guard_domain(rt, model.compares)),
+          doing, name);
   }
   Handle<OrtSession> session(rt.api.ReleaseSession);
-  OrtStatus* status =
-      guarded || source.path.empty()
-          ? rt.api.CreateSessionFromArray(rt.env, bytes.data(), bytes.size(), session_options.get(),
-                                          session.out())
-          : rt.api.CreateSession(rt.env, source.path.c_str(), session_options.get(), session.out());
+  OrtStatus* status = by_path ? rt.api.CreateSession(rt.env, source.path.c_str(),
+                                                     session_options.get(), session.out())
+                              : rt.api.CreateSessionFromArray(rt.env, bytes.data(), bytes.size(),
+                                                              session_options.get(), session.out());
   try {
     check(rt, status, doing, name);
   } catch (const Error& error) {
@@ -114,9 +100,8 @@ std::shared_ptr<SessionImpl> load_model_source(Runtime& rt, const ModelSource& s
       std::all_of(options.providers.begin(), options.providers.end(), is_host_provider);
   std::unique_ptr<TwinKeeper> twins;
   if (!is_twin) {
-    bool pools = contains_op(ops, "", "MaxPool") || contains_op(ops, "", "AveragePool");
     bool rewritten = !ort_format && options.graph_level > 0;
-    twins = std::make_unique<TwinKeeper>(rt, source, options, rewritten, pools);
+    twins = std::make_unique<TwinKeeper>(rt, source, options, rewritten, model.pools);
   }
   return std::make_shared<SessionImpl>(rt, std::move(session), name, host_only,
                                        ort_format && mentions_guarded_op(bytes), std::move(twins));
