@@ -1,0 +1,97 @@
+"""What this machine decides of an engine's key."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import zerolane as zl
+from tests.engine.engines import manifest
+from zerolane import _native
+from zerolane.engine import differences, environment
+from zerolane.runtimes import tensorrt
+
+L4 = {"name": "NVIDIA L4", "compute_capability": (8, 9)}
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Sets the GPUs and the libraries that are found."""
+
+    def forget() -> None:
+        environment.gpu_here.cache_clear()
+        environment._library_version.cache_clear()
+
+    def setup(*gpus: dict[str, Any], library: str | None = "1.7.1.116") -> None:
+        found = tensorrt.Candidate("tensorrt-rtx", "rtx", "/x/lib.so.1", "zl.configure", library)
+        monkeypatch.setattr(_native, "cuda_info", lambda: {"devices": list(gpus)}, raising=False)
+        monkeypatch.setattr(tensorrt, "candidates", lambda backend, build: [found])
+        forget()
+
+    yield setup
+    forget()
+
+
+def different(**changes: Any) -> list[str]:
+    made = manifest(**changes)
+    return [d.part for d in differences(made.parts(), environment.parts_here(made))]
+
+
+def test_the_same_machine(machine: Any) -> None:
+    machine(L4)
+    assert different(platform=environment.this_platform()) == []
+    assert platform.machine() in environment.this_platform()
+
+
+def test_another_library(machine: Any) -> None:
+    here = environment.this_platform()
+    machine(library="1.8.0.1")
+    assert different(platform=here) == ["library_version"]
+    machine(library=None)  # an explicit path that tells no version
+    assert different(platform=here) == []
+
+
+def test_no_library(machine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine()
+    monkeypatch.setattr(tensorrt, "candidates", lambda backend, build: [])
+    assert environment.parts_here(manifest())["library_version"] == "of no library found"
+
+
+def test_gpus(machine: Any) -> None:
+    here = environment.this_platform()
+    machine({"name": "NVIDIA H100", "compute_capability": (9, 0)})
+    assert different(platform=here) == ["gpu", "compute_capabilities"]
+    assert different(platform=here, gpu=None, compute_capabilities=()) == []
+    assert different(platform=here, gpu=None, compute_capabilities=("9.0",)) == []
+    machine()  # the engine is for another machine
+    assert different(platform=here) == []
+
+
+def test_another_release_of_zerolane(machine: Any) -> None:
+    machine()
+    assert "zerolane" in different(zerolane="0.0.1")
+
+
+def test_which_gpu_an_engine_is_for(machine: Any) -> None:
+    parts = environment.gpu_parts
+    open_parts = {"compute_capabilities": ("8.9",), "gpu": "NVIDIA L4"}
+    machine(L4)
+    assert parts("tensorrt-rtx", ["12.0"]) == {"compute_capabilities": ("12.0",), "gpu": None}
+    assert parts("tensorrt-rtx", ["current"]) == open_parts
+    assert parts("tensorrt-rtx", []) == open_parts
+    assert parts("tensorrt", []) == open_parts
+    machine()
+    nothing = {"compute_capabilities": (), "gpu": None}
+    assert parts("tensorrt-rtx", []) == parts("tensorrt", []) == nothing
+
+
+def test_a_driver_that_is_missing(machine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> Any:
+        raise zl.Unavailable("looking for GPUs: no driver; install one")
+
+    machine()
+    monkeypatch.setattr(_native, "cuda_info", fail)
+    assert environment.gpu_here() is None
