@@ -1,0 +1,191 @@
+"""The way of `fp16` and `bf16`: read, prepare, convert, write, check, verify, put in place."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+from onnx import ModelProto
+
+from zerolane import __version__
+from zerolane.errors import InternalError, InvalidModel
+from zerolane.measure.random_inputs import Shapes
+from zerolane.optimize import files, normalize
+from zerolane.optimize.graph import opsets
+from zerolane.optimize.precision import Pass, convert
+from zerolane.optimize.report import AccuracyLost, KeptNode, OutputError, PrecisionReport
+from zerolane.optimize.valid import complaint, type_complaint
+from zerolane.optimize.verify import Samples, Sides, Verdict, verify
+
+PROVENANCE = "zerolane.optimize"
+"""Key in a model's metadata: a JSON list of the steps that made it."""
+
+USUAL = {"float16": 0.02, "bfloat16": 0.1}
+"""Errors beyond these, relative to an output's largest value, give a warning."""
+
+_NAMES = {"float16": "fp16", "bfloat16": "bf16"}
+
+
+@dataclass(frozen=True, slots=True)
+class NarrowOptions:
+    """The options of `fp16` and `bf16`, which describe them."""
+
+    keep: Sequence[str] = ()
+    keep_io: bool = True
+    keep_defaults: bool = True
+    upgrade: bool = True
+    verify: bool = True
+    samples: Samples | None = None
+    shapes: Shapes | str | None = None
+    seed: int = 0
+    tolerance: float | None = None
+    by_node: bool = False
+    external: bool | None = None
+
+
+def narrow(
+    source: files.Source, output: Path, dtype: str, options: NarrowOptions
+) -> PrecisionReport:
+    """Convert a file, bytes or a proto to `dtype` and write the result to `output`."""
+    loaded, done, notes = prepared(source, dtype, options)
+    doing = f"converting {loaded.name} to {dtype}"
+    with files.replacing(output, loaded.files, doing) as path:
+        beside = loaded.external if options.external is None else options.external
+        size = files.write(done.model, loaded.payloads, path, external=beside)
+        external = files.data_file(path).exists()
+        verdict = Verdict("not verified: it was not asked for")
+        if options.verify:
+            sides = Sides(loaded.model, done, loaded.payloads, path, dtype, external)
+            verdict = verify(
+                sides,
+                options.samples,
+                shapes=options.shapes,
+                seed=options.seed,
+                by_node=options.by_node,
+            )
+        report = PrecisionReport(
+            source=loaded.name,
+            output=str(output),
+            dtype=dtype,
+            nodes=len(done.converted) + len(done.kept),
+            converted=len(done.converted),
+            kept=tuple(KeptNode(*row) for row in done.kept),
+            casts=done.casts,
+            opset=(opsets(loaded.model).get("", 0), opsets(done.model).get("", 0)),
+            bytes_before=loaded.bytes,
+            bytes_after=size,
+            constants=done.constants.values,
+            subnormal=done.constants.subnormal,
+            flushed=done.constants.flushed,
+            too_large=done.too_large,
+            verified=verdict.said,
+            errors=verdict.errors,
+            node_errors=verdict.node_errors,
+            notes=tuple(notes),
+        )
+        _judge(report, options, doing)
+    return report
+
+
+def prepared(
+    source: files.Source, dtype: str, options: NarrowOptions
+) -> tuple[files.Loaded, Pass, list[str]]:
+    """The model as it was read, and its conversion in memory: nothing is written or verified."""
+    loaded = files.read(source, "converting")
+    doing = f"converting {loaded.name} to {dtype}"
+    notes: list[str] = []
+    model = ModelProto()
+    model.CopyFrom(loaded.model)
+    refused = complaint(loaded.model)
+    if refused is not None:
+        raise InvalidModel(
+            f"{doing}: onnx's checker refuses it ({refused}), expected a valid model; export it "
+            "again, or repair it",
+            loaded.name,
+        )
+    try:
+        model = normalize.inline_functions(model, loaded.name, notes)
+        normalize.plain_inputs(model, notes)
+        normalize.plain_constants(model.graph)
+        if options.upgrade:
+            model = normalize.upgrade(model, dtype, notes)
+        done = convert(
+            model,
+            loaded.payloads,
+            dtype,
+            keep=options.keep,
+            keep_io=options.keep_io,
+            keep_defaults=options.keep_defaults,
+        )
+    except (onnx.shape_inference.InferenceError, UnicodeDecodeError) as error:
+        raise InvalidModel(
+            f"{doing}: onnx cannot infer its types ({error}), expected a valid model; check it "
+            "with onnx.checker.check_model(model, full_check=True)",
+            loaded.name,
+        ) from error
+    if not done.converted:
+        notes.append(f"nothing to convert: no node that computes in float32 can take {dtype}")
+    _check(loaded.model, done.model, doing, notes)
+    _record(done.model, dtype, options)
+    return loaded, done, notes
+
+
+def _record(model: ModelProto, dtype: str, options: NarrowOptions) -> None:
+    entry = next((e for e in model.metadata_props if e.key == PROVENANCE), None)
+    if entry is None:
+        entry = model.metadata_props.add(key=PROVENANCE, value="[]")
+    try:
+        steps = list(json.loads(entry.value))
+    except (ValueError, TypeError):
+        steps = []
+    step = {
+        "step": _NAMES[dtype],
+        "zerolane": __version__,
+        "keep": list(options.keep),
+        "keep_io": options.keep_io,
+        "keep_defaults": options.keep_defaults,
+    }
+    if not steps or steps[-1] != step:
+        steps.append(step)
+    entry.value = json.dumps(steps)
+
+
+def _check(original: ModelProto, result: ModelProto, doing: str, notes: list[str]) -> None:
+    """The result must be valid, and well typed where strict inference accepts the original."""
+    before = type_complaint(original)
+    found = complaint(result) or (None if before else type_complaint(result))
+    if found is not None:
+        raise InternalError(
+            f"{doing}: onnx refuses the result ({found}), expected a valid model; please report "
+            "it, and name the node in keep= meanwhile",
+            doing,
+        )
+    if before is not None:
+        notes.append(f"its types are not checked: onnx refuses those of the original ({before})")
+
+
+def _judge(report: PrecisionReport, options: NarrowOptions, doing: str) -> None:
+    lost = next((e for e in report.errors if e.lost), None)
+    if lost is not None and not options.by_node:
+        raise AccuracyLost(
+            f"{doing}: {lost.lost} of {lost.elements} elements of output {lost.name!r} are NaN or "
+            "infinite where the original's are finite, expected none; find the first such node "
+            "with by_node=True and name it in keep=, or use bf16",
+            lost.name,
+        )
+    limit = options.tolerance if options.tolerance is not None else USUAL[report.dtype]
+    worst = max(report.errors, key=lambda e: e.scaled, default=OutputError("", 0))
+    if worst.scaled <= limit:
+        return
+    text = (
+        f"{doing}: output {worst.name!r} is off by {worst.scaled:.3g} of its largest value, "
+        f"expected at most {limit:g}; name the nodes that break it in keep= (by_node=True shows "
+        "them), or give real samples"
+    )
+    if options.tolerance is not None:
+        raise AccuracyLost(text, worst.name)
+    warnings.warn(text, UserWarning, stacklevel=4)

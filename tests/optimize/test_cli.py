@@ -1,0 +1,85 @@
+"""`zerolane optimize`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+onnx = pytest.importorskip("onnx", reason="models are converted with onnx")
+
+from click.testing import CliRunner, Result  # noqa: E402
+
+from tests.models.task_checks import FOLDER, case_inputs  # noqa: E402
+from tests.optimize import graphs  # noqa: E402
+from zerolane.cli.main import cli  # noqa: E402
+
+DIGITS = str(FOLDER / "digits_cnn.onnx")
+Invoke = Callable[..., Result]
+
+
+@pytest.fixture
+def invoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Invoke:
+    monkeypatch.chdir(tmp_path)
+
+    def call(*args: object, code: int = 0) -> Result:
+        result = CliRunner().invoke(cli, ["optimize", *map(str, args)])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        assert result.exit_code == code, result.output
+        return result
+
+    return call
+
+
+@pytest.mark.parametrize(("verb", "dtype"), [("fp16", "float16"), ("bf16", "bfloat16")])
+def test_both_verbs(invoke: Invoke, verb: str, dtype: str) -> None:
+    text = invoke(verb, DIGITS, "m.onnx").stdout
+    assert f"({dtype}): 11 nodes converted" in text
+    assert "logits: max abs" in text
+    assert onnx.load("m.onnx").graph.input[0].type.tensor_type.elem_type == graphs.FLOAT
+    assert dtype in invoke(verb, "--help").stdout
+
+
+def test_options_reach_the_pass(invoke: Invoke) -> None:
+    told = json.loads(
+        invoke(
+            *("fp16", DIGITS, "m.onnx", "--no-keep-io", "--keep", "op:Gemm", "--by-node", "--json"),
+            *("--shapes", "image:3x1x8x8", "--seed", 4),
+        ).stdout
+    )
+    assert [(k["op"], k["reason"]) for k in told["kept"]] == [("Gemm", "asked for")]
+    assert told["errors"][0]["elements"] == 30
+    assert any(e["op"] == "Conv" for e in told["node_errors"])
+    assert onnx.load("m.onnx").graph.input[0].type.tensor_type.elem_type == graphs.FLOAT16
+    told = json.loads(invoke("fp16", DIGITS, "m.onnx", "--no-verify", "--json").stdout)
+    assert told["errors"] == []
+
+
+def test_real_inputs(invoke: Invoke) -> None:
+    np.savez("case.npz", **case_inputs("digits_cnn"))
+    told = json.loads(invoke("bf16", DIGITS, "m.onnx", "--input", "case.npz", "--json").stdout)
+    assert told["errors"][0]["elements"] == 320
+
+
+def test_exit_codes(invoke: Invoke) -> None:
+    result = invoke("fp16", DIGITS, "m.onnx", "--tolerance", "1e-9", code=1)
+    assert "accuracy_lost" in result.stderr
+    assert not Path("m.onnx").exists()
+    invoke("fp16", DIGITS, "m.onnx", "--keep", "Nothing", code=2)
+    invoke("fp16", "absent.onnx", "m.onnx", code=2)
+    invoke("fp16", DIGITS, code=2)
+    error = json.loads(invoke("fp16", DIGITS, DIGITS, "--json", code=2).stdout)["error"]
+    assert error["code"] == "invalid_argument"
+
+
+def test_warnings_go_to_stderr(invoke: Invoke) -> None:
+    model = graphs.model([graphs.node("Sin", ["x"], ["y"])], {"x": [1, 40]}, {"y": [1, 40]})
+    onnx.save(model, "sin.onnx")
+    np.savez("x.npz", x=np.linspace(9000, 9100, 40, dtype=np.float32)[None])
+    result = invoke("bf16", "sin.onnx", "m.onnx", "--input", "x.npz", "--json")
+    assert "warning: converting sin.onnx" in result.stderr
+    assert json.loads(result.stdout)["worst"] > 0.1
