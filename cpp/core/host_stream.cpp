@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <atomic>
+#include <cstring>
 #include <exception>
 #include <utility>
 
@@ -54,6 +55,14 @@ class HostStream final : public Stream {
     }
     if (error) std::rethrow_exception(error);
   }
+
+  void copy_async(void* to, const void* from, size_t bytes) override {
+    if (bytes == 0) return;
+    worker_.submit([to, from, bytes] { std::memcpy(to, from, bytes); });
+  }
+
+  DeviceId device_id() const noexcept override { return {}; }
+  void* native_handle() const noexcept override { return nullptr; }
 
  private:
   std::mutex mutex_;  // guards error_

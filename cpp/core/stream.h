@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstddef>
 #include <functional>
 #include <memory>
+
+#include "core/device.h"
 
 namespace zerolane {
 
@@ -26,7 +29,18 @@ class Stream {
   virtual std::shared_ptr<Event> record() = 0;
   // Work enqueued from now on waits for the event, which may belong to another stream.
   virtual void wait_for(std::shared_ptr<Event> event) = 0;
+  // Work enqueued from now on waits for all that is on `producer` now.
+  virtual void wait_for_stream(Stream& producer) { wait_for(producer.record()); }
   virtual void synchronize() = 0;  // blocks; rethrows the first error since the last call
+
+  // Copies in stream order, between memory of the host and of the stream's device in any direction.
+  // Both memories stay valid until it is done.
+  virtual void copy_async(void* to, const void* from, size_t bytes) = 0;
+
+  virtual DeviceId device_id() const noexcept = 0;
+  // The stream as other libraries know it (a cudaStream_t); null on the host, and for CUDA's legacy
+  // default stream.
+  virtual void* native_handle() const noexcept = 0;
 };
 
 // One worker thread with an ordered queue.

@@ -22,7 +22,9 @@ def test_report_of_this_machine() -> None:
     assert report.machine.memory is not None
     assert report.machine.memory_available is not None
     assert 0 < report.machine.memory_available <= report.machine.memory
-    assert report.tensorrt == report.tensorrt_rtx == "not in this release"
+    rows = dict(report.rows())
+    assert rows["TensorRT"]
+    assert rows["TensorRT-RTX"]
     assert report.packages["numpy"]
     assert report.ok == report.onnxruntime.found
     assert json.loads(json.dumps(report.as_dict()))["ok"] is report.ok

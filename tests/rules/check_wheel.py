@@ -24,15 +24,19 @@ def main(dist: Path, wheelhouse: Path) -> int:
     if wheel.stat().st_size > LIMIT:
         problems.append(f"{wheel.name} has {wheel.stat().st_size} bytes, the limit is {LIMIT}")
     with zipfile.ZipFile(wheel) as archive:
-        (name,) = [n for n in archive.namelist() if n.endswith(".so")]
-        module = archive.read(name)
-    needed = _needed(module)
-    if needed - ALLOWED:
-        problems.append(f"{name} needs {sorted(needed - ALLOWED)}")
+        modules = {n: archive.read(n) for n in archive.namelist() if n.endswith(".so")}
+    names = {Path(name).name.split(".")[0] for name in modules}
+    if not {"_native"} <= names <= {"_native", "libzerolane_cuda"}:
+        problems.append(f"the native modules are {sorted(names)}")
     root = str(Path(__file__).parents[2]).encode()
-    for path in (root, b"/tmp/"):
-        if path in module:
-            problems.append(f"{name} holds the build path {path!r}")
+    needed: set[str] = set()
+    for name, module in modules.items():
+        needed |= _needed(module)
+        if _needed(module) - ALLOWED:
+            problems.append(f"{name} needs {sorted(_needed(module) - ALLOWED)}")
+        for path in (root, b"/tmp/"):
+            if path in module:
+                problems.append(f"{name} holds the build path {path!r}")
     show = _run("auditwheel", "show", str(wheel))
     tag = re.search(r'platform tag: "(manylinux_2_(\d+)_x86_64)"', " ".join(show.split()))
     versions = [int(v) for v in re.findall(r"GLIBC_2\.(\d+)", show)]
@@ -41,7 +45,10 @@ def main(dist: Path, wheelhouse: Path) -> int:
     else:
         _run("auditwheel", "repair", "--plat", tag[1], "-w", str(wheelhouse), str(wheel))
         size = wheel.stat().st_size / 1e6
-        print(f"{wheel.name}: {size:.2f} MB, {tag[1]}, needs {', '.join(sorted(needed))}")
+        print(
+            f"{wheel.name}: {size:.2f} MB, {tag[1]}, needs {', '.join(sorted(needed))}, "
+            f"{' and '.join(sorted(names))}"
+        )
     for problem in problems:
         print(problem, file=sys.stderr)
     return 1 if problems else 0

@@ -17,8 +17,10 @@ from typing import Any, Literal
 
 from zerolane import __version__, _native
 from zerolane.errors import Error
-from zerolane.runtimes import onnxruntime
+from zerolane.runtimes import cuda, onnxruntime, tensorrt
+from zerolane.runtimes.cuda import Cuda
 from zerolane.runtimes.onnxruntime import Candidate
+from zerolane.runtimes.tensorrt import Abilities
 
 _PACKAGES = (
     "numpy",
@@ -35,7 +37,6 @@ _PACKAGES = (
     "rich",
 )
 _RUNTIME_PACKAGES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino")
-_NOT_YET = "not in this release"
 _DRIVER_FILE = Path("/proc/driver/nvidia/version")
 _GOVERNOR_FILE = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 
@@ -105,9 +106,10 @@ class Report:
     executable: str
     machine: Machine
     onnxruntime: OnnxRuntime
-    tensorrt: str
-    tensorrt_rtx: str
+    tensorrt: tuple[Abilities, ...]
+    tensorrt_rtx: tuple[Abilities, ...]
     nvidia: Nvidia
+    cuda: Cuda
     packages: Mapping[str, str | None]
     findings: tuple[Finding, ...]
 
@@ -151,11 +153,14 @@ class Report:
             for t in ort.tried
             if t.outcome != "in use"
         ]
-        rows.append(("TensorRT", self.tensorrt))
-        rows.append(("TensorRT-RTX", self.tensorrt_rtx))
+        for backend, found in (("tensorrt", self.tensorrt), ("tensorrt-rtx", self.tensorrt_rtx)):
+            told = [str(library) for library in found]
+            told = told or [f"no library; pip install 'zerolane[{backend}]' brings one"]
+            rows += [(tensorrt.NAMES[backend], text) for text in told]
         rows.append(
             ("NVIDIA driver", self.nvidia.driver or f"none (libcuda.so.1: {self.nvidia.libcuda})")
         )
+        rows += self.cuda.rows()
         rows.append(("packages", ", ".join(f"{n} {v}" for n, v in self.packages.items() if v)))
         rows.append(("not installed", ", ".join(n for n, v in self.packages.items() if not v)))
         return rows
@@ -174,19 +179,26 @@ def doctor() -> Report:
     package, and raises nothing for what is missing.
     """
     machine, nvidia = _machine(), _nvidia()
+    gpus = cuda.look(nvidia.driver)
     runtime = _onnxruntime()
     packages = {name: _version(name) for name in _PACKAGES}
+    ask = getattr(_native, "library_version", None)
     return Report(
         zerolane=__version__,
         python=f"{platform.python_implementation()} {platform.python_version()}",
         executable=sys.executable,
         machine=machine,
         onnxruntime=runtime,
-        tensorrt=_NOT_YET,
-        tensorrt_rtx=_NOT_YET,
+        tensorrt=tuple(tensorrt.abilities("tensorrt", nvidia.driver, ask)),
+        tensorrt_rtx=tuple(tensorrt.abilities("tensorrt-rtx", nvidia.driver, ask)),
         nvidia=nvidia,
+        cuda=gpus,
         packages=MappingProxyType(packages),
-        findings=tuple(_findings(machine, runtime, nvidia, packages)),
+        findings=(
+            *_findings(machine, runtime, nvidia, packages),
+            *_cuda_findings(nvidia, gpus),
+            *_clashes(),
+        ),
     )
 
 
@@ -333,6 +345,29 @@ def _findings(
             "need it",
             "use a distribution with glibc, or point to a library built for this one",
         )
+
+
+def _cuda_findings(nvidia: Nvidia, gpus: Cuda) -> Iterator[Finding]:
+    if nvidia.driver is None:
+        return
+    if gpus.module is None:
+        yield Finding(
+            "note",
+            "there is an NVIDIA driver, and this build of zerolane has no CUDA module",
+            "install zerolane with ZEROLANE_CUDA=ON in the environment to run on the GPU",
+        )
+    elif gpus.problem is not None:
+        yield Finding("warning", gpus.problem, "see the lines above; device='cpu' works without")
+
+
+def _clashes() -> Iterator[Finding]:
+    for backend in tensorrt.NAMES:
+        for names in tensorrt.clashes(backend):
+            yield Finding(
+                "warning",
+                f"{' and '.join(names)} are both installed and overwrite each other's files",
+                "pip uninstall all of them, then install the one that is wanted",
+            )
 
 
 def _version(package: str) -> str | None:

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bindings/cuda.h"
+
+#include "bindings/gil.h"
+#include "bindings/text.h"
+#include "core/error.h"
+#include "cuda/device.h"
+#include "cuda/library.h"
+#include "cuda/memory.h"
+
+namespace py = pybind11;
+
+namespace zerolane::bindings {
+namespace {
+
+struct Found {
+  int32_t driver = 0;
+  int32_t runtime = 0;
+  std::vector<cuda::DeviceInfo> devices;
+  std::string problem;
+};
+
+Found look() {
+  Found found;
+  const cuda::Table& table = cuda::open_library();
+  cuda::refuse_after_fork();
+  if (table.driver_version(&found.driver) != 0) found.driver = 0;
+  if (table.runtime_version(&found.runtime) != 0) found.runtime = 0;
+  try {
+    int count = cuda::device_count();
+    for (int i = 0; i < count; ++i) found.devices.push_back(cuda::device_info(i));
+  } catch (const Error& error) {
+    found.problem = error.message();
+  }
+  return found;
+}
+
+py::dict describe(const cuda::DeviceInfo& info, int index) {
+  py::dict out;
+  out["index"] = index;
+  out["name"] = text(info.name);
+  out["compute_capability"] = py::make_tuple(info.major, info.minor);
+  out["memory_bytes"] = info.memory_bytes;
+  out["pci"] = text(info.pci);
+  out["uuid"] = py::bytes(reinterpret_cast<const char*>(info.uuid), sizeof(info.uuid));
+  out["multiprocessors"] = info.multiprocessors;
+  out["clock_khz"] = info.clock_khz;
+  out["memory_clock_khz"] = info.memory_clock_khz;
+  out["memory_bus_bits"] = info.memory_bus_bits;
+  out["copy_engines"] = info.copy_engines;
+  out["l2_bytes"] = info.l2_bytes;
+  out["integrated"] = info.integrated != 0;
+  return out;
+}
+
+// No context is made on any GPU. `problem` says why there are no devices.
+py::dict cuda_info() {
+  Found found;
+  {
+    ReleaseGil release;
+    found = look();
+  }
+  py::dict out;
+  out["path"] = text(cuda::library_path());
+  out["library"] = text(cuda::open_library().library);
+  out["driver_version"] = found.driver;
+  out["runtime_version"] = found.runtime;
+  py::list devices;
+  for (size_t i = 0; i < found.devices.size(); ++i) {
+    devices.append(describe(found.devices[i], static_cast<int>(i)));
+  }
+  out["devices"] = devices;
+  out["problem"] = found.problem.empty() ? py::object(py::none()) : text(found.problem);
+  return out;
+}
+
+py::dict describe(const PoolStats& stats) {
+  py::dict out;
+  out["bytes_in_use"] = stats.bytes_in_use;
+  out["bytes_cached"] = stats.bytes_cached;
+  out["peak_bytes"] = stats.peak_bytes;
+  out["buffers"] = stats.buffers;
+  out["allocations"] = stats.allocations;
+  out["reuses"] = stats.reuses;
+  return out;
+}
+
+py::dict cuda_memory(int index) {
+  cuda::MemoryInfo memory;
+  PoolStats device;
+  PoolStats pinned;
+  {
+    ReleaseGil release;
+    cuda::CudaDevice& gpu = cuda::open_device(index);
+    memory = gpu.memory();
+    device = gpu.pool().stats();
+    pinned = gpu.pinned_pool()->stats();
+  }
+  py::dict out;
+  out["free_bytes"] = memory.free_bytes;
+  out["total_bytes"] = memory.total_bytes;
+  out["device"] = describe(device);
+  out["pinned"] = describe(pinned);
+  return out;
+}
+
+}  // namespace
+
+void bind_cuda(py::module_& module) {
+  using namespace py::literals;
+  module.def("cuda_library_path", [] { return text(cuda::library_path()); });
+  module.def("cuda_info", &cuda_info);
+  module.def("cuda_memory", &cuda_memory, "index"_a);
+}
+
+}  // namespace zerolane::bindings
