@@ -374,6 +374,7 @@ Error failure(const Library& library, std::string_view doing,
       remedy = "use smaller shapes or a memory limit, or free other memory";
     } else if (contains(error.text, "CUDA initialization failure") ||
                contains(error.text, "driver version is insufficient") ||
+               contains(error.text, "CHECK(status == CUDA_SUCCESS)") ||
                contains(error.text, "no CUDA-capable device")) {
       code = Code::kUnavailable;
       remedy = kNoDriver;

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+// Objects laid out as TensorRT's, and the tables behind them.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "cuda/table.h"
+#include "model.h"
+#include "plan.h"
+#include "tensorrt/interfaces.h"
+#include "tensorrt/types.h"
+
+namespace fake {
+
+using namespace zerolane::trt;  // NOLINT: the names of the interface
+namespace cuda = zerolane::cuda;
+
+// What the application holds: own table (two destructors), then the implementation.
+struct Base;
+struct Callee {  // what a call gets as `this`: its table stands first
+  const void* const* table;
+  Base* self;
+};
+struct Public {
+  const void* const* own_table;
+  Callee* implementation;
+};
+
+struct Base {
+  Base(const char* klass);
+  virtual ~Base();
+  Base(const Base&) = delete;
+
+  // The address the application gets.
+  template <typename Class>
+  Class* address() {
+    return reinterpret_cast<Class*>(&handle);
+  }
+
+  const char* klass;
+  Public handle;
+  Callee callee;
+};
+
+template <typename T>
+T& self_of(const void* callee) {
+  return static_cast<T&>(*static_cast<const Callee*>(callee)->self);
+}
+// The implementation behind an object of the application's.
+template <typename T>
+T& behind(const void* object) {
+  return self_of<T>(static_cast<const Public*>(object)->implementation);
+}
+
+const void* const* table_of(const char* klass);
+
+template <typename Signature>
+struct WithSelf;
+template <typename Result, typename... Parameters>
+struct WithSelf<Result(Parameters...)> {
+  using Function = Result (*)(void*, Parameters...);
+};
+#define ZL_TRT_CALL(klass, method, result, parameters) \
+  using klass##_##method##_function = WithSelf<result parameters>::Function;
+#include "tensorrt/calls.inc"
+#undef ZL_TRT_CALL
+
+struct Method {
+  Method(const char* name, void* function);
+};
+// Defines a method of a class; the compiler checks its signature against calls.inc.
+#define FAKE(klass, method, ...)                     \
+  static const Method klass##_##method##_definition( \
+      #klass "." #method,                            \
+      reinterpret_cast<void*>(static_cast<klass##_##method##_function>(__VA_ARGS__)))
+
+// Counts and planned failures, by name.
+std::atomic<int64_t>& number(const std::string& name);
+// True if a failure of this name is planned; uses it up.
+bool planned(const char* name);
+
+const cuda::Table& cuda_table();
+
+struct Reporter {  // to the recorder, if there is one, and to the logger
+  void* logger = nullptr;
+  ErrorRecorder* recorder = nullptr;
+  void error(ErrorCode code, const std::string& text) const;
+  void set(ErrorRecorder* to);
+  ~Reporter() { set(nullptr); }
+};
+
+struct RuntimeFake : Base {
+  RuntimeFake(void* logger) : Base("Runtime") { report.logger = logger; }
+  Reporter report;
+  bool host_code_allowed = false;
+};
+
+struct HostMemoryFake : Base {
+  explicit HostMemoryFake(std::string text) : Base("HostMemory"), bytes(std::move(text)) {}
+  std::string bytes;
+};
+
+struct CacheFake : Base {
+  CacheFake() : Base("RuntimeCache") {}
+  std::mutex mutex;
+  std::map<std::string, int> kernels;
+};
+
+struct ConfigFake : Base {
+  ConfigFake() : Base("RuntimeConfig") {}
+  ExecutionContextAllocationStrategy strategy = ExecutionContextAllocationStrategy::kStatic;
+  CacheFake* cache = nullptr;
+};
+
+struct EngineFake : Base {
+  EngineFake(Plan plan, void* logger);
+  ~EngineFake() override;
+  Reporter report;
+  Plan plan;
+  std::shared_ptr<Model> model;
+  int64_t streaming_budget;
+  std::mutex mutex;  // guards shapes
+  std::map<std::string, std::vector<std::vector<int64_t>>> shapes;
+  std::atomic<int> running{0};
+  std::atomic<int> contexts{0};
+};
+
+Dims to_dims(const std::vector<int64_t>& dims);
+std::vector<int64_t> from_dims(const Dims& dims);
+
+}  // namespace fake
