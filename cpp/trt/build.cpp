@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "trt/build.h"
+
+#include <chrono>
+#include <exception>
+#include <utility>
+
+#include "core/error.h"
+#include "core/mapped_file.h"
+#include "trt/build_config.h"
+#include "trt/library.h"
+
+namespace zerolane::trt {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// The objects of one build. Members are deleted from the last to the first, as the library wants
+// it; the collector outlives them all.
+struct Build {
+  explicit Build(Library& opened) : library(opened), calls(opened.calls) {}
+
+  Library& library;
+  const Calls& calls;
+  ErrorCollector errors;
+  Owned<Builder> builder;
+  Owned<NetworkDefinition> network;
+  Owned<BuilderConfig> config;
+  Owned<Parser> parser;
+  Owned<TimingCache> timing_cache;
+};
+
+std::vector<ReportedError> without_echoes(std::vector<ReportedError> errors) {
+  auto echo = [](const ReportedError& error) { return is_echo(error.text); };
+  if (!errors.empty() && !echo(errors.front())) std::erase_if(errors, echo);
+  return errors;
+}
+
+[[noreturn]] void throw_failure(Build& build, const std::string& doing, const std::string& subject,
+                                const LoggedErrors& logged) {
+  std::vector<ReportedError> reported = without_echoes(build.errors.take());
+  if (reported.empty()) reported = without_echoes(logged.errors());
+  throw failure(build.library, doing, reported, subject);
+}
+
+// Strongly typed always: since TensorRT 11 there is nothing else.
+Owned<NetworkDefinition> make_network(Build& build) {
+  int32_t number = build.calls.number(NetworkFlag::kStronglyTyped);
+  uint32_t mask = number >= 0 ? 1u << number : 0;
+  LoggedErrors logged;
+  Owned<NetworkDefinition> network(build.calls.Builder_createNetworkV2(build.builder.get(), mask));
+  if (!network) throw_failure(build, "making a network", build.library.path, logged);
+  return network;
+}
+
+bool parse(Build& build, const ModelSource& model, const Parser* parser) {
+  if (model.bytes.empty()) {
+    return build.calls.Parser_parseFromFile(parser, model.path.c_str(),
+                                            static_cast<int32_t>(Severity::kWarning));
+  }
+  return build.calls.Parser_parse(parser, model.bytes.data(), model.bytes.size(),
+                                  model.path.empty() ? nullptr : model.path.c_str());
+}
+
+UnsupportedGraph ask_support(Build& build, const ModelSource& model) {
+  build.parser.reset();
+  build.network = make_network(build);
+  Owned<Parser> parser = make_parser(build.library, build.network.get());
+  const char* path = model.path.empty() ? nullptr : model.path.c_str();
+  if (!model.bytes.empty()) return ask_support(build.calls, parser.get(), model.bytes, path);
+  MappedFile file = MappedFile::open(model.path);
+  return ask_support(build.calls, parser.get(), file.bytes(), path);
+}
+
+std::vector<NetworkTensor> read_tensors(Build& build, int32_t count,
+                                        const Slot<NetworkDefinition, Tensor*(int32_t)>& get) {
+  std::vector<NetworkTensor> found;
+  for (int32_t i = 0; i < count; ++i) {
+    const Tensor* tensor = get(build.network.get(), i);
+    if (tensor == nullptr) continue;
+    Dims dims = build.calls.Tensor_getDimensions(tensor);
+    const char* name = build.calls.Tensor_getName(tensor);
+    found.push_back({name == nullptr ? "" : name, build.calls.Tensor_getType(tensor), {}});
+    for (int32_t axis = 0; axis < dims.nbDims; ++axis) {
+      found.back().shape.push_back(dims.d[axis]);
+    }
+  }
+  return found;
+}
+
+void use_timing_cache(Build& build, const BuildOptions& options) {
+  const Calls& calls = build.calls;
+  const std::string& content = options.timing_cache_content;
+  LoggedErrors logged;
+  build.timing_cache = Owned<TimingCache>(
+      calls.BuilderConfig_createTimingCache(build.config.get(), content.data(), content.size()));
+  if (!build.timing_cache ||
+      !calls.BuilderConfig_setTimingCache(build.config.get(), build.timing_cache.get(),
+                                          /*ignoreMismatch=*/false)) {
+    throw_failure(build, "using the timing cache of " + std::to_string(content.size()) + " bytes",
+                  "timing_cache", logged);
+  }
+}
+
+std::string read_timing_cache(Build& build) {
+  Owned<HostMemory> memory(build.calls.TimingCache_serialize(build.timing_cache.get()));
+  if (!memory) return "";
+  return {static_cast<const char*>(build.calls.HostMemory_data(memory.get())),
+          build.calls.HostMemory_size(memory.get())};
+}
+
+// The library's own errors where it has told some; the watch's where that ended the build.
+void check_stopped(const ModelSource& model, BuildWatch& watch) {
+  watch.rethrow();
+  if (watch.stopped()) {
+    throw make_error(Code::kCancelled, "building " + model.name, "it was cancelled", "", "build");
+  }
+}
+
+}  // namespace
+
+BuildResult build_engine(Library& library, const ModelSource& model, const BuildOptions& options,
+                         BuildWatch& watch) {
+  Verbosity verbosity(library.logger, options.log_level);
+  Build build(library);
+  const Calls& calls = library.calls;
+  BuildResult result;
+  Clock::time_point start = Clock::now();
+  watch.enter("making a builder");
+  build.builder = make_builder(library);
+  calls.Builder_setErrorRecorder(build.builder.get(), &build.errors);
+  open_plugins(library);
+  build.network = make_network(build);
+  build.parser = make_parser(library, build.network.get());
+  watch.enter("reading the model");
+  LoggedErrors logged;
+  bool parsed = parse(build, model, build.parser.get());
+  check_stopped(model, watch);
+  if (!parsed) {
+    std::vector<ParserComplaint> complaints = read_complaints(calls, build.parser.get());
+    if (!about_support(complaints)) {
+      throw_complaints(library, model.name, complaints, watch.doing());
+    }
+    watch.enter("asking which nodes are supported");
+    result.unsupported = ask_support(build, model);
+    if (result.unsupported->nodes.empty()) result.unsupported->nodes = std::move(complaints);
+    return result;
+  }
+  result.parse_seconds = seconds_since(start);
+  const NetworkDefinition* network = build.network.get();
+  result.layers = calls.NetworkDefinition_getNbLayers(network);
+  result.inputs = read_tensors(build, calls.NetworkDefinition_getNbInputs(network),
+                               calls.NetworkDefinition_getInput);
+  result.outputs = read_tensors(build, calls.NetworkDefinition_getNbOutputs(network),
+                                calls.NetworkDefinition_getOutput);
+  build.config = Owned<BuilderConfig>(calls.Builder_createBuilderConfig(build.builder.get()));
+  if (!build.config) throw_failure(build, "making a builder config", library.path, logged);
+  watch.enter("setting up the build");
+  configure(library, build.builder.get(), build.config.get(), options);
+  if (options.timing_cache) use_timing_cache(build, options);
+  if (std::vector<ReportedError> reported = without_echoes(build.errors.take());
+      !reported.empty()) {
+    throw failure(library, "setting up the build of " + model.name, reported, model.name);
+  }
+  if (calls.BuilderConfig_setProgressMonitor) {
+    calls.BuilderConfig_setProgressMonitor(build.config.get(), &watch);
+  }
+  watch.enter("building");
+  start = Clock::now();
+  result.plan = Owned<HostMemory>(calls.Builder_buildSerializedNetwork(
+      build.builder.get(), build.network.get(), build.config.get()));
+  result.build_seconds = seconds_since(start);
+  if (!result.plan) {
+    check_stopped(model, watch);
+    throw_failure(build, "building " + model.name, model.name, logged);
+  }
+  result.bytes = {static_cast<const std::byte*>(calls.HostMemory_data(result.plan.get())),
+                  calls.HostMemory_size(result.plan.get())};
+  if (options.timing_cache) result.timing_cache = read_timing_cache(build);
+  watch.enter("ending");
+  return result;
+}
+
+}  // namespace zerolane::trt

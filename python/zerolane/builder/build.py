@@ -1,0 +1,274 @@
+"""`zl.build`: from an ONNX model to an engine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Unpack
+
+from zerolane import _native
+from zerolane.builder import isolated, request
+from zerolane.builder.isolated import Stop, Work
+from zerolane.builder.options import BuildFields, BuildOptions, merge
+from zerolane.builder.profiles import Shapes, read_profiles
+from zerolane.builder.progress import Forecast, Phases, Progress, Teller
+from zerolane.builder.report import UnsupportedReport, unsupported
+from zerolane.builder.request import PRECISIONS, BuilderLibrary
+from zerolane.builder.source import open_source
+from zerolane.engine import Cache, Engine, Manifest
+from zerolane.engine.atomic import write_atomic
+from zerolane.errors import Cancelled, DeadlineExceeded, InvalidArgument
+
+BACKENDS = ("tensorrt", "tensorrt-rtx")
+
+
+def build(
+    model: str | os.PathLike[str] | bytes,
+    *,
+    backend: str = "tensorrt-rtx",
+    shapes: Shapes | None = None,
+    profiles: Sequence[Shapes] | None = None,
+    precision: str | None = None,
+    cache: bool | str | os.PathLike[str] = True,
+    isolate: bool = True,
+    progress: Progress = False,
+    options: BuildOptions | None = None,
+    **fields: Unpack[BuildFields],
+) -> Engine:
+    """Build an engine from an ONNX model. Blocks; other threads go on.
+
+    model: path of an .onnx file, or its bytes.
+    backend: "tensorrt-rtx" (needs no GPU) or "tensorrt".
+    shapes: for each input with free dimensions one shape, or its least, best and greatest.
+    profiles: several such mappings, one an optimization profile, instead of `shapes`.
+    precision: "fp16" or "bf16" converts the model first (`zl.optimize`); None builds it as typed.
+    cache: True looks in and adds to the cache of engines; a path is another folder for it.
+    isolate: build in a child process: a crash of the library is then a BackendCrashed error, and
+        cancelling works at once. Without, both depend on the library, which asks seldom.
+    progress: True shows a line on stderr where that is a terminal; a callable gets
+        (fraction, text).
+    options, fields: see `BuildOptions`; fields given by name go over `options`.
+
+    Raises NotFound, InvalidModel, InvalidArgument (ShapeMismatch), Unavailable (no library),
+    Unsupported (UnsupportedGraph lists the nodes), BackendCrashed, DeadlineExceeded, OutOfMemory.
+    """
+    job = Build(
+        model,
+        backend=backend,
+        shapes=shapes,
+        profiles=profiles,
+        precision=precision,
+        cache=cache,
+        isolate=isolate,
+        progress=progress,
+        options=options,
+        **fields,
+    )
+    return job.run()
+
+
+class Build:
+    """A build that can be cancelled: `run` in one thread, `cancel` from any.
+
+    Takes what `zl.build` takes, and checks it at once.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | bytes,
+        *,
+        backend: str = "tensorrt-rtx",
+        shapes: Shapes | None = None,
+        profiles: Sequence[Shapes] | None = None,
+        precision: str | None = None,
+        cache: bool | str | os.PathLike[str] = True,
+        isolate: bool = True,
+        progress: Progress = False,
+        options: BuildOptions | None = None,
+        **fields: Unpack[BuildFields],
+    ) -> None:
+        _choose("backend", backend, BACKENDS)
+        _choose("precision", precision, (None, *PRECISIONS))
+        self._backend = backend
+        self._precision = precision
+        self._options = merge(options, fields)
+        request.check_backend(self._options, backend)
+        self._isolate = isolate
+        self._progress = progress
+        self._source = open_source(model, self._options.folder)
+        self._profiles = read_profiles(self._source.inputs, shapes, profiles)
+        self._cache = _open_cache(cache)
+        self._stop = Stop()
+        self.from_cache = False
+        """Whether `run` found the engine in the cache."""
+
+    def cancel(self) -> None:
+        """End the build: `run` raises Cancelled. Any thread, any time, any number of times."""
+        self._stop.set()
+
+    def run(self) -> Engine:
+        """Build, or find in the cache. Blocks."""
+        library = request.find_library(self._backend)
+        if self._cache is None:
+            return self._run_uncached(library)
+        digest = self._source.digest(self._cache.memo)
+        asked = self._manifest(digest, library)
+        forecast = Forecast(self._cache.folder, digest.model, f"{self._backend}-{library.version}")
+
+        def build_now() -> Engine:
+            started = time.monotonic()
+            engine = self._finish(asked, self._work_and_build(library, forecast.seconds()), started)
+            forecast.remember(time.monotonic() - started)
+            return engine
+
+        engine, self.from_cache = self._cache.get_or_build(
+            asked, build_now, waiting=self._wait, unchanged=digest.unchanged
+        )
+        return engine
+
+    def _run_uncached(self, library: BuilderLibrary) -> Engine:
+        """The model's digest is taken beside the build: only the manifest needs it."""
+        started = time.monotonic()
+        digests: list[Any] = []
+
+        def digest() -> None:
+            with contextlib.suppress(Exception):  # then it is tried again below, and raised there
+                digests.append(self._source.digest(None))
+
+        reader = threading.Thread(target=digest, name="zerolane-digest", daemon=True)
+        reader.start()
+        built = self._work_and_build(library, None)
+        reader.join()
+        known = digests[0] if digests else self._source.digest(None)
+        return self._finish(self._manifest(known, library), built, started)
+
+    def _wait(self, who: str) -> None:
+        """Another process or thread builds the same engine."""
+        if self._stop.is_set():
+            raise self._cancelled()
+        if callable(self._progress):
+            self._progress(0.0, f"waiting for {who}")
+
+    def _manifest(self, digest: Any, library: BuilderLibrary) -> Manifest:
+        return request.manifest(
+            self._source, digest, library, self._profiles, self._precision, self._options
+        )
+
+    def _finish(self, asked: Manifest, built: dict[str, Any], started: float) -> Engine:
+        options = self._options
+        if options.timing_cache is not None and built["timing_cache"] is not None:
+            write_atomic(Path(options.timing_cache), [built["timing_cache"]])
+        facts = self._source.facts
+        done = replace(
+            asked,
+            inputs=request.specs(built["inputs"], facts["inputs"]),
+            outputs=request.specs(built["outputs"], facts["outputs"]),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            build_seconds=round(time.monotonic() - started, 3),
+            host_code=options.version_compatible and not options.exclude_lean_runtime,
+            extra={name: built[name] for name in ("layers", "peak_bytes") if name in built},
+        )
+        return Engine(done, memoryview(built["plan"]))
+
+    def _work_and_build(self, library: BuilderLibrary, forecast_s: float | None) -> dict[str, Any]:
+        """What the native core returns for a finished build."""
+        teller = Teller(self._source.name, self._progress, forecast_s)
+        limit = self._options.timeout_s
+        deadline = None if limit is None else time.monotonic() + limit
+        try:
+            built = self._build(self._work(library), deadline, teller)
+            if built is None:
+                raise self._cancelled() if self._stop.is_set() else self._late()
+            if built["unsupported"] is not None:
+                nodes = self._source.nodes
+                report = UnsupportedReport.read(built["unsupported"], nodes)
+                raise unsupported(self._source.name, library.title, report, nodes)
+        except BaseException:
+            teller.abandon()
+            raise
+        teller.finish()
+        return built
+
+    def _work(self, library: BuilderLibrary) -> Work:
+        source, options = self._source, self._options
+        path, content = source.path, source.content
+        if self._precision is not None:
+            path = None
+            content = request.convert(
+                source, self._precision, options.precision_keep, self._profiles
+            )
+        elif content is not None and source.folder is not None:
+            path = os.path.join(source.folder, "model.onnx")  # tells the parser the folder only
+        return Work(
+            source.name,
+            library.path,
+            path,
+            content,
+            request.native_options(options, self._profiles),
+            request.read_timing_cache(options.timing_cache),
+        )
+
+    def _build(self, work: Work, deadline: float | None, teller: Teller) -> dict[str, Any] | None:
+        """None where it was cancelled or took too long."""
+        if self._stop.is_set():
+            return None
+        if self._isolate:
+            return isolated.run(work, self._stop, deadline, teller)
+
+        def follow(phases: Phases) -> bool:
+            teller.phases(phases)
+            late = deadline is not None and time.monotonic() > deadline
+            return not (late or self._stop.is_set())
+
+        with contextlib.suppress(Cancelled):
+            return _native.build_engine(
+                work.library,
+                work.name,
+                work.path,
+                work.content,
+                work.options,
+                work.timing_cache,
+                follow,
+                None,
+            )
+        return None
+
+    def _cancelled(self) -> Cancelled:
+        return Cancelled(f"building {self._source.name}: it was cancelled", self._source.name)
+
+    def _late(self) -> DeadlineExceeded:
+        return DeadlineExceeded(
+            f"building {self._source.name}: it took longer than the {self._options.timeout_s:g} s "
+            "of timeout_s; allow more, or lower optimization_level",
+            "timeout_s",
+        )
+
+
+def _choose(name: str, value: object, allowed: tuple[str | None, ...]) -> None:
+    if not any(value == item and type(value) is type(item) for item in allowed):
+        known = ", ".join(map(repr, allowed))
+        hint = "; INT8 comes with the quantization pass" if value == "int8" else ""
+        raise InvalidArgument(
+            f"building an engine: {name} is {value!r:.60}, expected one of {known}{hint}; correct "
+            "it or leave it out",
+            name,
+        )
+
+
+def _open_cache(cache: bool | str | os.PathLike[str]) -> Cache | None:
+    if cache is True:
+        return Cache()
+    if cache is False:
+        return None
+    if isinstance(cache, str | os.PathLike) and os.fspath(cache):
+        return Cache(cache)
+    raise InvalidArgument(
+        f"building an engine: cache is {cache!r:.60}, expected True, False or a folder; correct it",
+        "cache",
+    )
