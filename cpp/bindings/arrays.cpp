@@ -7,6 +7,7 @@
 #include <array>
 #include <unordered_map>
 
+#include "bindings/device.h"
 #include "bindings/dlpack.h"
 #include "bindings/strings.h"
 #include "bindings/tensor.h"
@@ -114,7 +115,7 @@ bool read_ndarray(PyObject* object, bool writable, View* view) noexcept {
   return true;
 }
 
-Lent lend(py::handle object, const TensorSpec& spec, bool copy, bool writable,
+Lent lend(py::handle object, const TensorSpec& spec, bool copy, bool writable, Stream* stream,
           const Subject& subject) {
   Lent lent;
   if (read_ndarray(object.ptr(), writable, &lent.view)) {
@@ -123,7 +124,10 @@ Lent lend(py::handle object, const TensorSpec& spec, bool copy, bool writable,
   }
   bool numpy = ndarray_type() != nullptr && PyObject_TypeCheck(object.ptr(), ndarray_type()) != 0;
   if (!numpy && py::hasattr(object, "__dlpack__")) {
-    if (take_dlpack(object, writable, subject, &lent)) return lent;
+    if (take_dlpack(object, copy, writable, stream, subject, &lent)) return lent;
+  } else if (!numpy && py::hasattr(object, "__cuda_array_interface__")) {
+    take_cuda_interface(object, copy, writable, stream, subject, &lent);
+    return lent;
   }
   // NumPy says what is wrong with it, or makes a usable array.
   lent.owner = helpers().attr("usable")(object, std::string(dtype_name(spec.dtype)), copy, writable,
@@ -177,7 +181,7 @@ Value read_value(py::handle object, const TensorSpec& spec, const Subject& subje
   if (spec.dtype == DType::kString) {
     return read_strings(object, subject);
   }
-  Lent lent = lend(object, spec, true, false, subject);
+  Lent lent = lend(object, spec, true, false, nullptr, subject);
   if (lent.view.dtype != spec.dtype)
     check_tensor(spec, lent.view.dtype, lent.view.shape, "input", subject.text);
   owners->push_back(lent.owner);
@@ -211,7 +215,12 @@ py::object new_ndarray(DType dtype, const Shape& shape, View* view) {
 
 py::object to_python(Value value, py::handle like) {
   if (auto* tensor = std::get_if<Tensor>(&value)) {
-    if (like) return like(py::cast(PyTensor(*tensor)));
+    bool on_host =
+        tensor->storage() == nullptr || tensor->storage()->device().kind == DeviceKind::kHost;
+    if (like || !on_host) {
+      py::object native = py::cast(PyTensor(*tensor));
+      return like ? like(native) : native;
+    }
     if (tensor->shape().count() == 0) {  // no memory to share
       View ignored;
       return new_ndarray(tensor->dtype(), tensor->shape(), &ignored);

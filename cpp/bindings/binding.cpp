@@ -6,8 +6,10 @@
 #include <algorithm>
 #include <cstring>
 
+#include "bindings/device.h"
 #include "bindings/errors.h"
 #include "bindings/logging.h"
+#include "bindings/tensor.h"
 #include "bindings/text.h"
 
 namespace py = pybind11;
@@ -69,6 +71,7 @@ PyBinding::PyBinding(py::object owner, const py::dict& inputs, const py::dict& o
     : owner_(std::move(owner)),
       session_(owner_.cast<PySession&>().session()),
       context_(session_->make_context()),
+      stream_(context_->stream()),
       gil_(gil) {
   check_names(inputs, session_->inputs(), "input", session_->name());
   check_names(out, session_->outputs(), "output", session_->name());
@@ -95,11 +98,32 @@ py::object PyBinding::bind_memory(const TensorSpec& spec, py::handle given, bool
     std::memset(view->data, 0, view->bytes());  // a run before the first write must not read junk
     return array;
   }
-  Lent lent = lend(given, spec, /*copy=*/false, /*writable=*/!input, subject);
+  Lent lent = lend(given, spec, /*copy=*/false, /*writable=*/!input, stream_, subject);
   check_tensor(spec, lent.view.dtype, lent.view.shape, role, session_->name());
   *view = lent.view;
   arrays_.push_back(lent.owner);
-  return py::reinterpret_borrow<py::object>(given);
+  auto array = py::reinterpret_borrow<py::object>(given);
+  if (lent.view.device.kind != DeviceKind::kHost) note_device_array(array);
+  return array;
+}
+
+// A library's current stream is the same for all of its arrays; tensors of ours have users each.
+void PyBinding::note_device_array(const py::object& array) {
+  bool own = py::isinstance<PyTensor>(array);
+  for (const py::object& known : device_arrays_) {
+    if (known.is(array) || (!own && py::type::handle_of(known).is(py::type::handle_of(array)))) {
+      return;
+    }
+  }
+  device_arrays_.push_back(array);
+}
+
+void PyBinding::request_output(size_t index) {
+  if (on_device_ && !is_value_spec(session_->outputs()[index])) {
+    context_->request_output_on(index, stream_->device_id());
+  } else {
+    context_->request_output(index);
+  }
 }
 
 void PyBinding::bind_inputs(const py::dict& given) {
@@ -122,6 +146,10 @@ void PyBinding::bind_inputs(const py::dict& given) {
       throw make_error(Code::kInvalidArgument, "binding " + session_->name(),
                        "input '" + spec.name + "' has dynamic shape " + spec.shape_text(),
                        "give its shape or an array: bind(" + spec.name + "=(...))", spec.name);
+    }
+    if (inputs_.empty() && view.device.kind != DeviceKind::kHost) {
+      on_device_ = true;
+      like_ = array_maker(array);
     }
     context_->bind_input(i, view);
     input_shapes_.push_back(view.shape);
@@ -149,7 +177,7 @@ void PyBinding::bind_outputs(const py::dict& given) {
   // will tell.
   std::vector<Value> shown(specs.size());
   for (size_t i = 0; i < specs.size(); ++i) {
-    if (!outputs_.contains(text(specs[i].name))) context_->request_output(i);
+    if (!outputs_.contains(text(specs[i].name))) request_output(i);
   }
   try {
     run_context(*session_, *context_, gil_, Watchdog::Guard::kNever);
@@ -175,8 +203,18 @@ void PyBinding::bind_outputs(const py::dict& given) {
 void PyBinding::bind_own_output(size_t index, const Shape& shape) {
   const TensorSpec& spec = session_->outputs()[index];
   View view;
-  py::object array = new_ndarray(spec.dtype, shape, &view);
-  std::memset(view.data, 0, view.bytes());
+  py::object array;
+  if (on_device_) {
+    Tensor tensor = make_device_tensor(spec.dtype, shape, *stream_);
+    view = tensor.view();
+    cuda_stream(*stream_).fill_async(view.data, 0, view.bytes());
+    stream_->synchronize();  // whoever reads it has another stream
+    array = to_python(std::move(tensor), like_);
+    note_device_array(array);
+  } else {
+    array = new_ndarray(spec.dtype, shape, &view);
+    std::memset(view.data, 0, view.bytes());
+  }
   context_->bind_output(index, view);
   outputs_[text(spec.name)] = array;
   arrays_.push_back(std::move(array));
@@ -214,11 +252,14 @@ void PyBinding::run(int64_t deadline_ns) {
 }
 
 void PyBinding::run_once(int64_t deadline_ns) {
-  for (size_t index : dynamic_outputs_) context_->request_output(index);
+  for (size_t index : dynamic_outputs_) request_output(index);
+  for (const py::object& array : device_arrays_) {
+    order_after(array, *stream_, {"", "the arrays bound to " + session_->name()});
+  }
   run_context(*session_, *context_, gil_, deadline_ns);
   for (size_t index : dynamic_outputs_) {
     outputs_[text(session_->outputs()[index].name)] =
-        to_python(context_->take_output(index), py::handle());
+        to_python(context_->take_output(index), like_);
   }
 }
 

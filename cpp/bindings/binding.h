@@ -20,7 +20,8 @@ class PyBinding {
   PyBinding(pybind11::object owner, const pybind11::dict& inputs, const pybind11::dict& out,
             GilPolicy::Mode gil);
 
-  // Runs on what the input memory holds now.
+  // Runs on what the input memory holds now. Arrays on a GPU are taken as their libraries' current
+  // streams leave them.
   void run(int64_t deadline_ns);
 
   const pybind11::object& inputs() const { return inputs_view_; }
@@ -36,6 +37,8 @@ class PyBinding {
   void bind_outputs(const pybind11::dict& given);
   void bind_own_output(size_t index, const Shape& shape);
   void release_own_outputs();
+  void request_output(size_t index);
+  void note_device_array(const pybind11::object& array);
   void run_once(int64_t deadline_ns);
   pybind11::object bind_memory(const TensorSpec& spec, pybind11::handle given, bool input,
                                View* view);
@@ -43,11 +46,16 @@ class PyBinding {
   pybind11::object owner_;  // the Python session
   std::shared_ptr<Session> session_;
   std::unique_ptr<Context> context_;
+  Stream* stream_;  // of the context; null: it works on the host
   GilPolicy gil_;
   unsigned generation_ = fork_generation.load();
   std::atomic<bool> busy_{false};
   std::vector<Shape> input_shapes_;
   std::vector<pybind11::object> arrays_;  // memory that is bound
+  pybind11::object like_;   // makes own outputs of the kind of the first input; null: NumPy
+  bool on_device_ = false;  // own outputs are on the stream's device, as the first input is
+  // Arrays on the device, one of each type of a library, and every tensor of ours.
+  std::vector<pybind11::object> device_arrays_;
   struct OwnOutput {
     size_t index;
     Shape shape;

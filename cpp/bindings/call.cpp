@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "bindings/device.h"
 #include "bindings/interrupt.h"
 #include "bindings/logging.h"
 #include "bindings/text.h"
@@ -110,7 +111,9 @@ void run_context(Session& session, Context& context, GilPolicy& gil, int64_t dea
 }
 
 CallFrame::CallFrame(std::shared_ptr<Session> session)
-    : session_(std::move(session)), context_(session_->make_context()) {
+    : session_(std::move(session)),
+      context_(session_->make_context()),
+      stream_(context_->stream()) {
   input_shapes_.resize(session_->inputs().size());
   input_seen_.resize(session_->inputs().size());
   results_.resize(session_->outputs().size());
@@ -167,11 +170,14 @@ void CallFrame::prepare_inputs(bool copy) {
     }
     Lent lent;
     if (!read_ndarray(object, false, &lent.view)) {
-      lent = lend(object, spec, copy, false, subject_of(spec, "input"));
+      lent = lend(object, spec, copy, false, stream_, subject_of(spec, "input"));
       owners_.push_back(lent.owner);
     }
-    if (first) like_ = array_maker(object);
-    first = false;
+    if (first) {
+      like_ = array_maker(object);
+      on_device_ = lent.view.device.kind != DeviceKind::kHost;
+      first = false;
+    }
     const View& view = lent.view;
     if (!input_seen_[i] || view.dtype != spec.dtype || !(view.shape == input_shapes_[i])) {
       check_tensor(spec, view.dtype, view.shape, "input", session_->name());
@@ -193,12 +199,15 @@ void CallFrame::prepare_output(size_t index) {
   const PredictedShape& predicted = predicted_[index];
   if (!predicted.known || !session_->predictable(index)) {
     plan_[index] = Plan::kRequested;
-    context_->request_output(index);
+    request_output(index);
     return;
   }
   View view;
   DType dtype = session_->outputs()[index].dtype;
-  if (like_) {
+  if (on_device_) {
+    tensors_[index] = make_device_tensor(dtype, predicted.shape, *stream_);
+    view = tensors_[index].view();
+  } else if (like_) {
     tensors_[index] = Tensor::make_host(dtype, predicted.shape);
     view = tensors_[index].view();
   } else {
@@ -206,6 +215,14 @@ void CallFrame::prepare_output(size_t index) {
   }
   plan_[index] = Plan::kPredicted;
   context_->set_output(index, view);
+}
+
+void CallFrame::request_output(size_t index) {
+  if (on_device_ && !is_value_spec(session_->outputs()[index])) {
+    context_->request_output_on(index, stream_->device_id());
+  } else {
+    context_->request_output(index);
+  }
 }
 
 size_t CallFrame::output_index(py::handle name) const {
@@ -259,7 +276,7 @@ void CallFrame::prepare_outputs(const CallOptions& options) {
                        "out= was given, but the output is a " + specs[i].type,
                        "leave it out of out=", specs[i].name);
     }
-    Lent lent = lend(given[i], specs[i], false, true, subject);
+    Lent lent = lend(given[i], specs[i], false, true, stream_, subject);
     check_tensor(specs[i], lent.view.dtype, lent.view.shape, "output", session_->name());
     owners_.push_back(lent.owner);
     results_[i] = py::reinterpret_borrow<py::object>(given[i]);
@@ -283,7 +300,7 @@ void CallFrame::run_or_retry(Run run) {
   for (size_t i = 0; i < plan_.size(); ++i) {
     if (plan_[i] != Plan::kPredicted) continue;
     plan_[i] = Plan::kRepaired;
-    context_->request_output(i);
+    request_output(i);
   }
   run();
 }
@@ -323,7 +340,7 @@ std::vector<py::object>& CallFrame::finish() {
       Value value = context_->take_output(i);
       learn(i, value);
       results_[i] = to_python(std::move(value), like_);
-    } else if (plan_[i] == Plan::kPredicted && like_) {
+    } else if (plan_[i] == Plan::kPredicted && tensors_[i].storage()) {
       results_[i] = to_python(std::move(tensors_[i]), like_);
     }
   }
@@ -335,6 +352,7 @@ void CallFrame::clear() noexcept {
   for (auto& result : results_) result = py::object();
   for (auto& tensor : tensors_) tensor = Tensor();
   like_ = py::object();
+  on_device_ = false;
 }
 
 std::unique_ptr<CallFrame> FramePool::take() {

@@ -60,6 +60,8 @@ class CallFrame {
   void prepare_inputs(bool copy);
   void prepare_outputs(const CallOptions& options);
   void prepare_output(size_t index);
+  // Memory from the backend, where the other results are.
+  void request_output(size_t index);
   // Remembers the shape of a result for calls with the same input shapes.
   void learn(size_t index, const Value& value);
   Subject subject_of(const TensorSpec& spec, const char* role) const;
@@ -79,6 +81,8 @@ class CallFrame {
   std::vector<pybind11::object> results_;
   std::vector<Tensor> tensors_;  // results that become arrays of another library
   pybind11::object like_;        // makes arrays of the kind of the first input; null: NumPy
+  Stream* stream_;               // of the context; null: it works on the host
+  bool on_device_ = false;       // results stay on the stream's device, as the first input is there
   int64_t deadline_ns_ = Watchdog::Guard::kNever;
 };
 

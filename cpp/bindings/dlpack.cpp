@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bindings/dlpack.h"
-#include "bindings/text.h"
 
 #include <algorithm>
 
+#include "bindings/device.h"
+#include "bindings/tensor.h"
+#include "bindings/text.h"
 #include "core/dlpack.h"
 #include "core/error.h"
 
@@ -23,16 +25,19 @@ py::object owner_of(Record* record) {
   });
 }
 
-py::object ask(py::handle object, const Subject& subject) {
+// The capsule. `stream` is for memory of its device alone: null asks without one.
+py::object ask(py::handle object, const Stream* stream, const Subject& subject) {
   using namespace py::literals;
   py::object method = object.attr("__dlpack__");
+  py::dict order;
+  if (stream != nullptr) order["stream"] = stream_number(*stream);
   try {
     try {
-      return method("max_version"_a = py::make_tuple(1, 1));
+      return method("max_version"_a = py::make_tuple(1, 1), **order);
     } catch (py::error_already_set& error) {
       if (!error.matches(PyExc_TypeError)) throw;
     }
-    return method();  // a producer from before version 1
+    return method(**order);  // a producer from before version 1
   } catch (py::error_already_set& error) {
     if (error.matches(PyExc_KeyboardInterrupt)) throw;
     throw make_error(Code::kInvalidArgument, "taking " + subject.text + " through DLPack",
@@ -41,25 +46,47 @@ py::object ask(py::handle object, const Subject& subject) {
   }
 }
 
+// Where the object says its memory is; the CPU if it does not say.
+DLDevice device_of(py::handle object, const Subject& subject) {
+  if (!py::hasattr(object, "__dlpack_device__")) return {kDLCPU, 0};
+  try {
+    py::tuple device = object.attr("__dlpack_device__")();
+    return {py::int_(device[0]), py::int_(device[1])};
+  } catch (py::error_already_set& error) {
+    if (!error.matches(PyExc_Exception)) throw;
+    throw make_error(Code::kDevice, "reading " + subject.text,
+                     "its device cannot be told: " + utf8(error.value()),
+                     "give an array in host memory", subject.name);
+  }
+}
+
+bool on_host(DLDevice device) {
+  return device.device_type == kDLCPU || device.device_type == kDLCUDAHost;
+}
+
+// A tensor of ours needs no record: it knows who works on it.
+void take_own(py::handle object, Stream* stream, const Subject& subject, Lent* lent) {
+  auto& own = object.cast<PyTensor&>();
+  check_device(kDLCUDA, own.tensor.storage()->device().index, stream, subject);
+  own.order_before(cuda_stream(*stream));
+  lent->view = own.tensor.view();
+  lent->owner = py::reinterpret_borrow<py::object>(object);
+}
+
 }  // namespace
 
-bool take_dlpack(py::handle object, bool writable, const Subject& subject, Lent* lent) {
-  if (py::hasattr(object, "__dlpack_device__")) {
-    int type = 0;
-    try {
-      py::tuple device = object.attr("__dlpack_device__")();
-      type = py::int_(device[0]);
-    } catch (py::error_already_set& error) {
-      if (!error.matches(PyExc_Exception)) throw;
-      throw make_error(Code::kDevice, "reading " + subject.text,
-                       "its device cannot be told: " + utf8(error.value()),
-                       "give an array in host memory", subject.name);
-    }
-    if (type != kDLCPU && type != kDLCUDAHost) {
-      throw make_error(Code::kDevice, "reading " + subject.text,
-                       "the array is on device type " + std::to_string(type) +
-                           " (2 is CUDA), this session takes host memory",
-                       "copy it to the CPU first (.cpu())", subject.name);
+void order_dlpack(py::handle object, const Stream& stream, const Subject& subject) {
+  ask(object, &stream, subject);  // a capsule that nobody takes gives its record back
+}
+
+bool take_dlpack(py::handle object, bool copy, bool writable, Stream* stream,
+                 const Subject& subject, Lent* lent) {
+  const DLDevice device = device_of(object, subject);
+  if (!on_host(device)) {
+    check_device(device.device_type, device.device_id, stream, subject);
+    if (py::isinstance<PyTensor>(object)) {
+      take_own(object, stream, subject, lent);
+      return true;
     }
   }
   // torch hands such views out with the bits before negation, and says nothing.
@@ -68,9 +95,10 @@ bool take_dlpack(py::handle object, bool writable, const Subject& subject, Lent*
                      "it is a view that torch would negate only when reading it",
                      "give x.resolve_neg()", subject.name);
   }
-  py::object capsule = ask(object, subject);
+  py::object capsule = ask(object, on_host(device) ? nullptr : stream, subject);
   PyObject* raw = capsule.ptr();
   DlpackInfo info;
+  const DLTensor* tensor = nullptr;
   if (PyCapsule_IsValid(raw, "dltensor_versioned")) {
     auto* record =
         static_cast<DLManagedTensorVersioned*>(PyCapsule_GetPointer(raw, "dltensor_versioned"));
@@ -80,12 +108,14 @@ bool take_dlpack(py::handle object, bool writable, const Subject& subject, Lent*
                            std::to_string(record->version.minor) + ", 1.x is known",
                        "use an array library that speaks DLPack 1", subject.name);
     }
-    info = inspect(record->dl_tensor, record->flags);
+    tensor = &record->dl_tensor;
+    info = inspect(*tensor, record->flags);
     PyCapsule_SetName(raw, "used_dltensor_versioned");
     lent->owner = owner_of(record);
   } else if (PyCapsule_IsValid(raw, "dltensor")) {
     auto* record = static_cast<DLManagedTensor*>(PyCapsule_GetPointer(raw, "dltensor"));
-    info = inspect(record->dl_tensor, 0);
+    tensor = &record->dl_tensor;
+    info = inspect(*tensor, 0);
     PyCapsule_SetName(raw, "used_dltensor");
     lent->owner = owner_of(record);
   } else {
@@ -94,6 +124,18 @@ bool take_dlpack(py::handle object, bool writable, const Subject& subject, Lent*
                      subject.name);
   }
   lent->view = info.view;
+  if (info.view.device.kind != DeviceKind::kHost) {
+    Strides strides;
+    if (!info.row_major) {
+      if (tensor->strides != nullptr) {
+        strides.assign(tensor->strides, tensor->strides + tensor->ndim);
+      } else {
+        strides.assign(info.view.shape.rank(), 0);  // sub-byte elements a byte each: refused
+      }
+    }
+    fit_device_memory(strides, info.read_only, copy, writable, stream, subject, lent);
+    return true;
+  }
   auto address = reinterpret_cast<uintptr_t>(info.view.data);
   auto align = static_cast<uintptr_t>(std::max(1, std::min(8, dtype_bits(info.view.dtype) / 8)));
   return info.row_major && address % align == 0 && !(writable && info.read_only);

@@ -3,13 +3,18 @@
 
 #include <pybind11/stl.h>
 
+#include <cstdlib>
+
 #include "bindings/logging.h"
 #include "bindings/text.h"
 #include "core/buffer.h"
 #include "core/cpus.h"
+#include "core/log.h"
 #include "core/mapped_file.h"
 #include "core/onnx_model.h"
 #include "core/trace.h"
+#include "cuda/stream.h"
+#include "cuda/tensor.h"
 #include "ort/session.h"
 
 namespace py = pybind11;
@@ -52,6 +57,47 @@ ort::Options read_options(const py::dict& given) {
     options.providers.push_back({name, pairs});
   }
   return options;
+}
+
+// With the CUDA provider, memory of its GPU is used in place: through our own CUDA module. Where
+// that was not built, the provider still works, on memory of the host.
+void attach_gpu(ort::Options* options) {
+  ort::Provider* cuda = nullptr;
+  for (ort::Provider& provider : options->providers) {
+    if (provider.name == "CUDA") cuda = &provider;
+    if (provider.name == "Tensorrt") return;
+  }
+  if (cuda == nullptr) return;
+  int index = 0;
+  cuda::NativeStream* callers = nullptr;
+  bool given = false;
+  for (const auto& [key, value] : cuda->options) {
+    if (key == "device_id") index = std::atoi(value.c_str());
+    if (key != "user_compute_stream") continue;
+    given = true;
+    char* end = nullptr;
+    callers = reinterpret_cast<cuda::NativeStream*>(std::strtoull(value.c_str(), &end, 0));
+    if (value.empty() || *end != '\0') {
+      throw make_error(Code::kInvalidArgument, "reading the options of provider CUDA",
+                       "user_compute_stream is '" + value + "', expected a stream's address",
+                       "give the number, e.g. torch.cuda.Stream().cuda_stream",
+                       "user_compute_stream");
+    }
+  }
+  try {
+    cuda::CudaDevice& device = cuda::open_device(index);
+    std::shared_ptr<Stream> stream =
+        given ? device.borrow_stream(callers) : device.make_cuda_stream();
+    options->gpu = std::make_shared<ort::Gpu>(device, cuda::tensor_pool(device),
+                                              device.pinned_pool(), std::move(stream));
+  } catch (const Error& error) {
+    if (error.code() != Code::kUnavailable) throw;
+    log(LogLevel::kWarning, "onnxruntime", "load",
+        "arrays are copied through the host: " + error.message());
+    return;
+  }
+  std::erase_if(cuda->options,
+                [](const auto& pair) { return pair.first == "user_compute_stream"; });
 }
 
 py::list texts(const std::vector<std::string>& list) {
@@ -204,10 +250,12 @@ std::unique_ptr<PySession> load_session(const py::object& model, const py::dict&
         Py_DECREF(static_cast<PyObject*>(const_cast<void*>(object)));
       });
       ReleaseGil release;
+      attach_gpu(&native);
       session = ort::load_bytes(rt, bytes, std::move(owner), name, folder, native);
     } else {
       std::string path = path_of(model);
       ReleaseGil release;
+      attach_gpu(&native);
       session = ort::load_file(rt, path, native);
     }
   } catch (...) {

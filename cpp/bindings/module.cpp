@@ -3,12 +3,15 @@
 #include <pybind11/pybind11.h>
 
 #include "bindings/binding.h"
+#include "bindings/build.h"
+#include "bindings/cuda.h"
 #include "bindings/errors.h"
 #include "bindings/future.h"
 #include "bindings/load.h"
 #include "bindings/logging.h"
 #include "bindings/session.h"
 #include "bindings/tensor.h"
+#include "bindings/trt.h"
 #include "core/fork.h"
 
 // Free-threaded interpreters are not declared safe: nothing here has been run on one yet
@@ -20,7 +23,10 @@ PYBIND11_MODULE(_native, module) {
   bindings::bind_logging();
   bindings::bind_tensor(module);
   bindings::bind_binding(module);
+  bindings::bind_cuda(module);
   bindings::bind_future(module);
   bindings::bind_session(module);
   bindings::bind_load(module);
+  bindings::bind_trt(module);
+  bindings::bind_build(module);
 }

@@ -9,6 +9,7 @@
 #include "bindings/load.h"
 #include "bindings/logging.h"
 #include "bindings/text.h"
+#include "bindings/trt.h"
 
 namespace py = pybind11;
 
@@ -230,6 +231,7 @@ void bind_session(py::module_& module) {
       py::custom_type_setup([](PyHeapTypeObject* type) { type->ht_type.tp_call = call_slot; });
   py::class_<PySession>(module, "Session", setup)
       .def(py::init(&load_session), "model"_a, "options"_a, "result_type"_a)
+      .def(py::init(&load_engine), "library"_a, "plan"_a, "options"_a, "result_type"_a)
       .def_property_readonly("_inputs",
                              [](const PySession& self) {
                                const Session& session = *self.session();

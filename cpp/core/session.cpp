@@ -7,6 +7,16 @@
 
 namespace zerolane {
 
+void Context::request_output_on(size_t index, DeviceId device) {
+  if (device.kind == DeviceKind::kHost) {
+    request_output(index);
+    return;
+  }
+  throw make_error(Code::kUnsupported, "asking for an output on " + device.text(),
+                   "this backend gives results in memory of the host alone",
+                   "ask for it there, and copy it");
+}
+
 bool TensorSpec::is_static() const {
   return has_shape &&
          std::all_of(shape.begin(), shape.end(), [](const Dim& d) { return d.value >= 0; });

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/metrics.h"
+#include "core/stream.h"
 #include "core/value.h"
 
 namespace zerolane {
@@ -46,6 +47,9 @@ struct ModelInfo {
 // may change its contents between runs); set_* serves the next run only (the implementation may
 // copy small tensors instead of binding them). All checks against the specs are done by the
 // callers, through check_input and check_output below.
+//
+// Memory is the host's or, where stream() is of a device, that device's. run() returns or throws
+// only once nothing of it uses the memory any more, so results need no waiting.
 class Context {
  public:
   virtual ~Context() = default;
@@ -61,6 +65,9 @@ class Context {
   virtual void set_output(size_t index, const View& view) = 0;
   // The backend allocates; take_output() hands the result out after run().
   virtual void request_output(size_t index) = 0;
+  // The same, with the result in memory of a device. Throws kUnsupported where the backend has no
+  // memory there.
+  virtual void request_output_on(size_t index, DeviceId device);
   // The output is not wanted.
   virtual void drop_output(size_t index) = 0;
 
@@ -74,6 +81,11 @@ class Context {
   virtual void cancel() noexcept = 0;
   // Forgets a cancel() that no run has seen.
   virtual void rearm() = 0;
+
+  // The stream of a device that run() works on, null where it works on the calling thread. Memory
+  // of that device is read and written in its order: before run(), let it wait for whoever fills
+  // the inputs or still uses the outputs.
+  virtual Stream* stream() noexcept { return nullptr; }
 };
 
 // An immutable loaded model. Any thread.

@@ -25,12 +25,20 @@ ContextImpl::ContextImpl(std::shared_ptr<SessionImpl> session)
   };
   fill(&inputs_, session_->inputs().size());
   fill(&outputs_, session_->outputs().size());
+  if (session_->graphs()) {
+    // Without a number of its own a run would be captured, and replayed for other memory.
+    check(rt, api_.AddRunConfigEntry(run_options_.get(), "gpu_graph_id", "-1"), doing,
+          session_->name());
+  }
+  active_options_.store(run_options_.get());
+  if (session_->gpu() != nullptr) stream_ = session_->gpu()->device.make_stream();
 }
 
 ContextImpl::~ContextImpl() {
   if (!forked_since(generation_)) return;
   binding_.take();
   run_options_.take();
+  for (auto& run : graph_runs_) run->options.take();
   for (auto* slots : {&inputs_, &outputs_}) {
     for (Slot& slot : *slots) slot.value.take();
   }
@@ -58,7 +66,8 @@ void ContextImpl::bind_value(Slot& slot, size_t index, bool input) {
 void ContextImpl::give(Slot& slot, size_t index, bool input, State state, const View& view) {
   slot.copy_to = nullptr;
   if (same(slot, state, view.data, view.shape)) return;
-  slot.value = wrap_view(session_->runtime(), view);
+  const bool on_host = view.device.kind == DeviceKind::kHost;
+  slot.value = wrap_view(session_->runtime(), view, on_host ? nullptr : session_->gpu_memory());
   if (input) shapes_changed_ |= slot.state == State::kNone || !(slot.shape == view.shape);
   slot.data = view.data;
   slot.shape = view.shape;
@@ -89,16 +98,19 @@ void ContextImpl::check_not_empty(size_t index, const View& view) const {
 
 void ContextImpl::bind_input(size_t index, const View& view) {
   check_not_empty(index, view);
+  if (stream_) return give_on_gpu(inputs_[index], index, true, view);
   give(inputs_[index], index, true, State::kDirect, view);
 }
 
 void ContextImpl::bind_output(size_t index, const View& view) {
+  if (stream_) return give_on_gpu(outputs_[index], index, false, view);
   give(outputs_[index], index, false, State::kDirect, view);
 }
 
 void ContextImpl::set_input(size_t index, const View& view) {
   check_not_empty(index, view);
   Slot& slot = inputs_[index];
+  if (stream_) return give_on_gpu(slot, index, true, view);
   size_t bytes = view.bytes();
   if (bytes > kStagedBytes) {
     give(slot, index, true, State::kDirect, view);
@@ -113,6 +125,7 @@ void ContextImpl::set_input(size_t index, const Value& value) {
   Slot& slot = inputs_[index];
   slot.value = to_ort(session_->runtime(), value);
   slot.state = State::kOpaque;
+  slot.copied = slot.rebind = false;
   const auto* strings = std::get_if<Strings>(&value);
   slot.shape = strings != nullptr ? strings->shape : Shape();
   shapes_changed_ = true;
@@ -133,6 +146,7 @@ void ContextImpl::clear_input(size_t index) {
 
 void ContextImpl::set_output(size_t index, const View& view) {
   Slot& slot = outputs_[index];
+  if (stream_) return give_on_gpu(slot, index, false, view);
   size_t bytes = view.bytes();
   if (bytes > kStagedBytes) {
     give(slot, index, false, State::kDirect, view);
@@ -143,7 +157,9 @@ void ContextImpl::set_output(size_t index, const View& view) {
   slot.copy_bytes = bytes;
 }
 
-void ContextImpl::request_output(size_t index) {
+void ContextImpl::request_output(size_t index) { request_output_on(index, {}); }
+
+void ContextImpl::request_output_on(size_t index, DeviceId device) {
   Slot& slot = outputs_[index];
   // Bound anew for each run: the library would write the next result over the last one.
   slot.value.reset();
@@ -151,8 +167,17 @@ void ContextImpl::request_output(size_t index) {
   slot.taken = {};
   slot.state = State::kRequested;
   const std::string& name = session_->outputs()[index].name;
+  slot.copied = false;
+  slot.on_device = device.kind != DeviceKind::kHost;
+  if (slot.on_device && (!stream_ || !(device == stream_->device_id()))) {
+    throw make_error(Code::kDevice, "asking for output '" + name + "' of " + session_->name(),
+                     "it was asked for on " + device.text() + ", the session works on " +
+                         (stream_ ? stream_->device_id() : DeviceId{}).text(),
+                     "ask for it there, or on the host", name);
+  }
   const Runtime& rt = session_->runtime();
-  check(rt, api_.BindOutputToDevice(binding_.get(), name.c_str(), rt.cpu), "binding output", name);
+  const OrtMemoryInfo* place = slot.on_device ? session_->gpu_memory() : rt.cpu;
+  check(rt, api_.BindOutputToDevice(binding_.get(), name.c_str(), place), "binding output", name);
   if (std::find(output_order_.begin(), output_order_.end(), index) == output_order_.end()) {
     output_order_.push_back(index);
   }
@@ -172,7 +197,7 @@ void ContextImpl::rebuild_outputs() {
   outputs_changed_ = false;
   for (size_t i = 0; i < outputs_.size(); ++i) {
     if (outputs_[i].state == State::kRequested) {
-      request_output(i);
+      request_output_on(i, outputs_[i].on_device ? stream_->device_id() : DeviceId{});
     } else if (outputs_[i].state != State::kNone) {
       bind_value(outputs_[i], i, false);
     }
@@ -199,8 +224,14 @@ void ContextImpl::review_shapes() {
   route_ = TwinKeeper::Route::kMain;
 }
 
+// The memory of a slot as the caller sees it.
+View ContextImpl::view_of(const Slot& slot, DType dtype) const {
+  return stream_ ? slot.given : View{slot.data, dtype, {}, slot.shape};
+}
+
 void ContextImpl::run_on_twin(bool keep_results) {
   if (!twin_) twin_ = std::make_shared<ContextImpl>(session_->twins()->twin());
+  if (stream_) twin_->stream_->wait_for_stream(*stream_);
   for (size_t i = 0; i < inputs_.size(); ++i) {
     const Slot& slot = inputs_[i];
     if (slot.state == State::kNone) {
@@ -211,7 +242,7 @@ void ContextImpl::run_on_twin(bool keep_results) {
             api_.BindInput(twin_->binding_.get(), name.c_str(), slot.value.get()),
             "binding '" + name + "'", name);
     } else {
-      twin_->bind_input(i, {slot.data, session_->inputs()[i].dtype, {}, slot.shape});
+      twin_->bind_input(i, view_of(slot, session_->inputs()[i].dtype));
     }
   }
   for (size_t i = 0; i < outputs_.size(); ++i) {
@@ -219,9 +250,9 @@ void ContextImpl::run_on_twin(bool keep_results) {
     if (slot.state == State::kNone) {
       twin_->drop_output(i);
     } else if (slot.state == State::kRequested || !keep_results) {
-      twin_->request_output(i);
+      twin_->request_output_on(i, slot.on_device ? stream_->device_id() : DeviceId{});
     } else {
-      twin_->bind_output(i, {slot.data, session_->outputs()[i].dtype, {}, slot.shape});
+      twin_->bind_output(i, view_of(slot, session_->outputs()[i].dtype));
     }
   }
   struct Running {
@@ -269,15 +300,19 @@ void ContextImpl::run() {
 
 void ContextImpl::run_here() {
   if (outputs_changed_) rebuild_outputs();
-  if (!session_->host_only()) {
+  if (!stream_ && !session_->host_only()) {
     // Other devices copy at bind time, so new contents under the same address must be handed over
     // again.
     for (size_t i = 0; i < inputs_.size(); ++i) {
       if (inputs_[i].state != State::kNone) bind_value(inputs_[i], i, true);
     }
+    check(session_->runtime(), api_.SynchronizeBoundInputs(binding_.get()),
+          "copying the inputs of " + session_->name(), session_->name());
   }
   OrtStatus* status;
-  {
+  if (stream_) {
+    status = run_on_gpu();
+  } else {
     trace::Span span("run", session_->name());
     status = api_.RunWithBinding(session_->handle(), run_options_.get(), binding_.get());
   }
@@ -307,7 +342,16 @@ void ContextImpl::collect_outputs() {
     check(rt, api_.AllocatorFree(rt.allocator, values), doing, session_->name());
   for (size_t i = 0; i < count && i < output_order_.size(); ++i) {
     Slot& slot = outputs_[output_order_[i]];
-    if (slot.state == State::kRequested) slot.taken = from_ort(rt, std::move(handles[i]));
+    if (slot.state != State::kRequested) continue;
+    slot.taken =
+        from_ort(rt, std::move(handles[i]), slot.on_device ? stream_->device_id() : DeviceId{});
+    auto* tensor = std::get_if<Tensor>(&slot.taken);
+    if (!slot.on_device || tensor == nullptr) continue;
+    // The memory belongs to the provider of this session.
+    auto both = std::make_shared<std::pair<std::shared_ptr<SessionImpl>, std::shared_ptr<Storage>>>(
+        session_, tensor->storage());
+    *tensor = Tensor(std::make_shared<Storage>(tensor->data(), stream_->device_id(), both),
+                     tensor->dtype(), tensor->shape());
   }
   any_requested_ = false;
 }
@@ -317,13 +361,13 @@ Value ContextImpl::take_output(size_t index) { return std::exchange(outputs_[ind
 void ContextImpl::cancel() noexcept {
   cancelled_.store(true);
   if (ContextImpl* twin = running_twin_.load()) twin->cancel();
-  OrtStatus* status = api_.RunOptionsSetTerminate(run_options_.get());
+  OrtStatus* status = api_.RunOptionsSetTerminate(active_options_.load());
   if (status != nullptr) api_.ReleaseStatus(status);
 }
 
 void ContextImpl::rearm() {
   if (!cancelled_.exchange(false)) return;
-  check(session_->runtime(), api_.RunOptionsUnsetTerminate(run_options_.get()),
+  check(session_->runtime(), api_.RunOptionsUnsetTerminate(active_options_.load()),
         "resetting a context", session_->name());
 }
 

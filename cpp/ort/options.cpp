@@ -19,16 +19,17 @@ struct KeyValues {
   }
 };
 
-// Providers with a record of their own in the C interface.
-template <typename Record, typename Create, typename Update, typename Append>
+// Providers with a record of their own in the C interface. `finish` sets what is no text.
+template <typename Record, typename Create, typename Update, typename Append, typename Finish>
 void append_with_record(const Runtime& rt, OrtSessionOptions* target, const Provider& provider,
                         const std::string& doing, Create create, Update update, Append append,
-                        void (*release)(Record*)) {
+                        void (*release)(Record*), Finish finish) {
   Handle<Record> record(release);
   check(rt, create(record.out()), doing, provider.name);
   KeyValues options(provider.options);
   check(rt, update(record.get(), options.keys.data(), options.values.data(), options.keys.size()),
         doing, provider.name);
+  finish(record.get());
   check(rt, append(target, record.get()), doing, provider.name);
 }
 
@@ -53,7 +54,8 @@ bool append_plugin(const Runtime& rt, OrtSessionOptions* target, const Provider&
   return true;
 }
 
-void append_provider(const Runtime& rt, OrtSessionOptions* target, const Provider& provider) {
+void append_provider(const Runtime& rt, OrtSessionOptions* target, const Provider& provider,
+                     const Gpu* gpu) {
   const Api& api = rt.api;
   const std::string doing = "adding execution provider '" + provider.name + "'";
   if (append_plugin(rt, target, provider, doing)) return;
@@ -71,14 +73,21 @@ void append_provider(const Runtime& rt, OrtSessionOptions* target, const Provide
         provider.name);
   }
   if (provider.name == "CUDA") {
-    append_with_record(
-        rt, target, provider, doing, api.CreateCUDAProviderOptions, api.UpdateCUDAProviderOptions,
-        api.SessionOptionsAppendExecutionProvider_CUDA_V2, api.ReleaseCUDAProviderOptions);
+    append_with_record(rt, target, provider, doing, api.CreateCUDAProviderOptions,
+                       api.UpdateCUDAProviderOptions,
+                       api.SessionOptionsAppendExecutionProvider_CUDA_V2,
+                       api.ReleaseCUDAProviderOptions, [&](OrtCUDAProviderOptionsV2* record) {
+                         if (gpu == nullptr) return;
+                         check(rt,
+                               api.UpdateCUDAProviderOptionsWithValue(record, "user_compute_stream",
+                                                                      gpu->stream->native_handle()),
+                               doing, provider.name);
+                       });
   } else if (provider.name == "Tensorrt" || provider.name == "TensorRT") {
     append_with_record(rt, target, provider, doing, api.CreateTensorRTProviderOptions,
                        api.UpdateTensorRTProviderOptions,
                        api.SessionOptionsAppendExecutionProvider_TensorRT_V2,
-                       api.ReleaseTensorRTProviderOptions);
+                       api.ReleaseTensorRTProviderOptions, [](OrtTensorRTProviderOptionsV2*) {});
   } else {
     KeyValues options(provider.options);
     auto keys = options.keys.data();
@@ -94,6 +103,16 @@ void append_provider(const Runtime& rt, OrtSessionOptions* target, const Provide
 }
 
 }  // namespace
+
+bool Options::cuda_graphs() const {
+  for (const Provider& provider : providers) {
+    if (provider.name != "CUDA") continue;
+    for (const auto& [key, value] : provider.options) {
+      if (key == "enable_cuda_graph") return value == "1" || value == "true" || value == "True";
+    }
+  }
+  return false;
+}
 
 Handle<OrtSessionOptions> make_session_options(const Runtime& rt, const Options& options,
                                                const std::string& model) {
@@ -135,7 +154,7 @@ Handle<OrtSessionOptions> make_session_options(const Runtime& rt, const Options&
     set(api.EnableProfiling(target, options.profile.c_str()), "profile");
   set(api.SetSessionLogSeverityLevel(target, options.log_level), "log_level");
   for (const Provider& provider : options.providers) {
-    if (provider.name != "CPU") append_provider(rt, target, provider);
+    if (provider.name != "CPU") append_provider(rt, target, provider, options.gpu.get());
   }
   return handle;
 }

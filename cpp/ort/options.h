@@ -2,11 +2,13 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "ort/api.h"
+#include "ort/gpu.h"
 
 namespace zerolane::ort {
 
@@ -30,6 +32,12 @@ struct Options {
   std::string profile;                                           // file prefix; "" is off
   int log_level = 2;                                             // 0 verbose .. 4 fatal
   std::vector<Provider> providers;                               // in order; CPU is always last
+  // For the CUDA provider: its memory is used in place. Null: memory is the host's, and the library
+  // copies.
+  std::shared_ptr<Gpu> gpu;
+
+  // The CUDA provider was asked to capture graphs.
+  bool cuda_graphs() const;
 };
 
 // Throws kUnavailable for a provider that this library lacks or that does not start;

@@ -104,7 +104,8 @@ std::shared_ptr<SessionImpl> load_model_source(Runtime& rt, const ModelSource& s
     twins = std::make_unique<TwinKeeper>(rt, source, options, rewritten, model.pools);
   }
   return std::make_shared<SessionImpl>(rt, std::move(session), name, host_only,
-                                       ort_format && mentions_guarded_op(bytes), std::move(twins));
+                                       ort_format && mentions_guarded_op(bytes), std::move(twins),
+                                       options.gpu, options.cuda_graphs());
 }
 
 std::shared_ptr<Session> load_file(Runtime& rt, const std::string& path, const Options& options) {
@@ -129,16 +130,21 @@ std::shared_ptr<Session> load_bytes(Runtime& rt, std::span<const std::byte> byte
 }
 
 SessionImpl::SessionImpl(Runtime& rt, Handle<OrtSession> session, std::string name, bool host_only,
-                         bool refuse_empty, std::unique_ptr<TwinKeeper> twins)
+                         bool refuse_empty, std::unique_ptr<TwinKeeper> twins,
+                         std::shared_ptr<Gpu> gpu, bool graphs)
     : rt_(rt),
+      gpu_(std::move(gpu)),
+      gpu_memory_(rt.api.ReleaseMemoryInfo),
       session_(std::move(session)),
       name_(std::move(name)),
       host_only_(host_only),
       refuse_empty_(refuse_empty),
       twins_(std::move(twins)),
+      graphs_(graphs),
       generation_(fork_generation.load()) {
   read_specs();
   read_info();
+  if (gpu_) read_places();
   if (twins_ && !has_dynamic_image(inputs_)) twins_->ignore_small_images();
 }
 
@@ -175,6 +181,30 @@ void SessionImpl::read_specs() {
        api.SessionGetOverridableInitializerTypeInfo, &inputs_);
   read(api.SessionGetOutputCount, api.SessionGetOutputName, api.SessionGetOutputTypeInfo,
        &outputs_);
+}
+
+void SessionImpl::read_places() {
+  const std::string doing = "asking where " + name_ + " has its inputs and outputs";
+  check(rt_,
+        rt_.api.CreateMemoryInfo("Cuda", kOrtDeviceAllocator, gpu_->device.id().index,
+                                 kOrtMemTypeDefault, gpu_memory_.out()),
+        doing, name_);
+  input_places_.assign(inputs_.size(), Place::kUnknown);
+  output_places_.assign(outputs_.size(), Place::kUnknown);
+  auto read = [&](auto get, size_t count, std::vector<Place>* places) {
+    if (get == nullptr || count == 0) return;  // before 1.23
+    std::vector<const OrtMemoryInfo*> infos(count);
+    check(rt_, get(handle(), infos.data(), count), doing, name_);
+    for (size_t i = 0; i < count; ++i) {
+      const char* name = nullptr;
+      if (infos[i] == nullptr) continue;
+      check(rt_, rt_.api.MemoryInfoGetName(infos[i], &name), doing, name_);
+      (*places)[i] = std::strcmp(name, "Cuda") == 0 ? Place::kDevice : Place::kHost;
+    }
+  };
+  // Values with a default in the model come behind the others and are not asked about.
+  read(rt_.api.SessionGetMemoryInfoForInputs, required_, &input_places_);
+  read(rt_.api.SessionGetMemoryInfoForOutputs, outputs_.size(), &output_places_);
 }
 
 void SessionImpl::read_info() {

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "core/fork.h"
 #include "core/session.h"
 #include "ort/api.h"
+#include "ort/gpu.h"
 #include "ort/twin.h"
 
 namespace zerolane::ort {
@@ -14,7 +16,8 @@ namespace zerolane::ort {
 class SessionImpl final : public Session {
  public:
   SessionImpl(Runtime& rt, Handle<OrtSession> session, std::string name, bool host_only,
-              bool refuse_empty, std::unique_ptr<TwinKeeper> twins);
+              bool refuse_empty, std::unique_ptr<TwinKeeper> twins, std::shared_ptr<Gpu> gpu,
+              bool graphs);
   ~SessionImpl() override;
 
   const std::string& name() const override { return name_; }
@@ -33,25 +36,40 @@ class SessionImpl final : public Session {
   // Empty inputs would end the process and could not be guarded inside the model (ORT-format
   // files).
   bool refuse_empty() const { return refuse_empty_; }
+  // Null unless memory of a GPU is used in place.
+  Gpu* gpu() const { return gpu_.get(); }
+  const OrtMemoryInfo* gpu_memory() const { return gpu_memory_.get(); }
+  // The CUDA provider captures the runs that are given a number.
+  bool graphs() const { return graphs_; }
+  // Where the model itself reads an input or leaves an output.
+  enum class Place : uint8_t { kUnknown, kHost, kDevice };
+  Place input_place(size_t index) const { return input_places_[index]; }
+  Place output_place(size_t index) const { return output_places_[index]; }
   // Where shapes go that this session must not run; null for a twin itself.
   TwinKeeper* twins() const { return twins_.get(); }
 
  private:
   void read_specs();
   void read_info();
+  void read_places();
   std::string take_text(char* text) const;
 
   Runtime& rt_;
+  std::shared_ptr<Gpu> gpu_;  // its stream outlives the library's session
+  Handle<OrtMemoryInfo> gpu_memory_;
   Handle<OrtSession> session_;
   std::string name_;
   bool host_only_;
   bool refuse_empty_;
   std::unique_ptr<TwinKeeper> twins_;
+  bool graphs_;
   unsigned generation_;
   std::vector<TensorSpec> inputs_;
   size_t required_ = 0;
   std::vector<TensorSpec> outputs_;
   ModelInfo info_;
+  std::vector<Place> input_places_;
+  std::vector<Place> output_places_;
   LiveCount live_{LiveKind::kSession};
 };
 

@@ -44,7 +44,7 @@ Strings read_strings(const Runtime& rt, const OrtValue* value, const Shape& shap
   return strings;
 }
 
-Value read_tensor(const Runtime& rt, ValueHandle value) {
+Value read_tensor(const Runtime& rt, ValueHandle value, DeviceId device = {}) {
   TensorMeta meta = read_meta(rt, value.get());
   if (meta.dtype == DType::kString) return read_strings(rt, value.get(), meta.shape);
   void* data = nullptr;
@@ -53,8 +53,7 @@ Value read_tensor(const Runtime& rt, ValueHandle value) {
   std::shared_ptr<void> owner(value.take(), [runtime](void* object) {
     runtime->api.ReleaseValue(static_cast<OrtValue*>(object));
   });
-  return Tensor(std::make_shared<Storage>(data, DeviceId{}, std::move(owner)), meta.dtype,
-                meta.shape);
+  return Tensor(std::make_shared<Storage>(data, device, std::move(owner)), meta.dtype, meta.shape);
 }
 
 ValueHandle element(const Runtime& rt, const OrtValue* value, int index) {
@@ -145,11 +144,12 @@ void read_tensor_info(const Runtime& rt, const OrtTensorTypeAndShapeInfo* info, 
 
 }  // namespace
 
-ValueHandle wrap_view(const Runtime& rt, const View& view) {
+ValueHandle wrap_view(const Runtime& rt, const View& view, const OrtMemoryInfo* place) {
   static char nothing = 0;  // the library wants an address even for no bytes
   ValueHandle value(rt.api.ReleaseValue);
   check(rt,
-        rt.api.CreateTensorWithDataAsOrtValue(rt.cpu, view.data != nullptr ? view.data : &nothing,
+        rt.api.CreateTensorWithDataAsOrtValue(place != nullptr ? place : rt.cpu,
+                                              view.data != nullptr ? view.data : &nothing,
                                               view.bytes(), view.shape.data(), view.shape.rank(),
                                               static_cast<int32_t>(view.dtype), value.out()),
         kWriting, "");
@@ -173,7 +173,7 @@ ValueHandle to_ort(const Runtime& rt, const Value& value) {
   throw make_error(Code::kInvalidArgument, kWriting, "there is no value", "give an array");
 }
 
-Value from_ort(const Runtime& rt, ValueHandle value) {
+Value from_ort(const Runtime& rt, ValueHandle value, DeviceId device) {
   int has_value = 0;
   if (value.get() == nullptr) return {};
   check(rt, rt.api.HasValue(value.get(), &has_value), kReading, "");
@@ -182,7 +182,7 @@ Value from_ort(const Runtime& rt, ValueHandle value) {
   check(rt, rt.api.GetValueType(value.get(), &type), kReading, "");
   switch (type) {
     case kOnnxTensor:
-      return read_tensor(rt, std::move(value));
+      return read_tensor(rt, std::move(value), device);
     case kOnnxMap:
       return read_map(rt, value.get());
     case kOnnxSequence: {

@@ -1,20 +1,24 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
 import zerolane as zl
 from tests.backends.backends import BACKENDS, Backend
+from tests.fakes.tensorrt import libraries
 
 
 @pytest.fixture(params=BACKENDS, ids=str)
-def backend(request: pytest.FixtureRequest) -> Backend:
+def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     row: Backend = request.param
     reason = row.missing()
     if reason is not None:
         pytest.skip(reason)
-    return row
+    yield row
+    assert row.violations() == {}
+    if row.family is not None:
+        assert libraries.violations(row.family) == {}
 
 
 @pytest.fixture

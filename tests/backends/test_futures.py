@@ -10,11 +10,17 @@ import numpy as np
 import pytest
 
 import zerolane as zl
+from tests.backends.backends import Backend
 from tests.models import small
 
 Load = Callable[..., zl.Session]
-FOREVER = np.array(10**9)
+FOREVER = np.array(10**9)  # or as long as the backend can stand: see `forever`
 X = np.random.default_rng(0).standard_normal((64, 64), np.float32)
+
+
+@pytest.fixture(autouse=True)
+def forever(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "FOREVER", np.array(backend.forever))
 
 
 @pytest.fixture

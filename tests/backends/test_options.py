@@ -78,6 +78,8 @@ def native_threads() -> int:
 
 
 def test_threads_are_made_or_shared(onnxruntime: Backend) -> None:
+    if onnxruntime.device != "cpu":
+        pytest.skip("each stream of the stand-in for CUDA is a thread")
     kept = [onnxruntime.load(small.relu(), threads=None)]
     before = native_threads()
     kept += [onnxruntime.load(small.relu(), threads=None) for _ in range(5)]
@@ -118,7 +120,11 @@ def test_graph_level_rewrites(onnxruntime: Backend, tmp_path: Path) -> None:
     assert nodes("all").count("Relu") == 0
 
 
-def test_free_dimensions(load: Load) -> None:
+def test_free_dimensions(backend: Backend, load: Load) -> None:
+    if backend.name != "onnxruntime":
+        with pytest.raises(zl.Unsupported, match="shapes="):
+            load(small.control_policy("N"), free_dimensions={"N": 3})
+        return
     session = load(small.control_policy("N"), free_dimensions={"N": 3})
     assert session.inputs[0].shape == (3, 64)
     assert session.bind()()["action"].shape == (3, 12)
