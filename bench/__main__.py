@@ -9,7 +9,7 @@ import sys
 
 from bench import report, settings
 
-NAMES = ("call", "instructions", "gil", "import", "load", "memory")
+NAMES = ("call", "instructions", "gil", "import", "load", "memory", "cache", "build")
 
 
 def main() -> int:

@@ -12,9 +12,14 @@ TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
     from typing import Any
 
-    from zerolane import errors
+    from zerolane import errors, optimize
     from zerolane._native import Binding, Future
+    from zerolane.builder.build import Build, build
+    from zerolane.builder.options import BuildOptions
+    from zerolane.builder.report import UnsupportedGraph
+    from zerolane.engine.file import Engine
     from zerolane.errors import (
+        BackendCrashed,
         BackendError,
         Cancelled,
         DeadlineExceeded,
@@ -35,27 +40,33 @@ if TYPE_CHECKING:
     from zerolane.model.inspect import inspect
     from zerolane.model.load import load
     from zerolane.model.session import Session
+    from zerolane.runtimes.configure import configure
     from zerolane.runtimes.doctor import doctor
-    from zerolane.runtimes.onnxruntime import configure
     from zerolane.types import Options, TensorSpec
 
 __version__ = "0.1.0"
 
 _HOME = {
     "Binding": "zerolane._native",
+    "Build": "zerolane.builder.build",
+    "BuildOptions": "zerolane.builder.options",
+    "Engine": "zerolane.engine.file",
     "Future": "zerolane._native",
     "Options": "zerolane.types",
     "Session": "zerolane.model.session",
     "TensorSpec": "zerolane.types",
+    "UnsupportedGraph": "zerolane.builder.report",
     "bench": "zerolane.measure.bench",
+    "build": "zerolane.builder.build",
     "compare": "zerolane.measure.compare",
-    "configure": "zerolane.runtimes.onnxruntime",
+    "configure": "zerolane.runtimes.configure",
     "doctor": "zerolane.runtimes.doctor",
     "inspect": "zerolane.model.inspect",
     "load": "zerolane.model.load",
     "trace": "zerolane.measure.trace",
 }
 _ERRORS = (
+    "BackendCrashed",
     "BackendError",
     "Cancelled",
     "DeadlineExceeded",
@@ -72,11 +83,15 @@ _ERRORS = (
 )
 
 __all__ = [
+    "BackendCrashed",
     "BackendError",
     "Binding",
+    "Build",
+    "BuildOptions",
     "Cancelled",
     "DeadlineExceeded",
     "DeviceError",
+    "Engine",
     "Error",
     "Future",
     "InternalError",
@@ -90,21 +105,26 @@ __all__ = [
     "TensorSpec",
     "Unavailable",
     "Unsupported",
+    "UnsupportedGraph",
     "bench",
+    "build",
     "compare",
     "configure",
     "doctor",
     "errors",
     "inspect",
     "load",
+    "optimize",
     "trace",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "errors" or name in _ERRORS:
+    if name == "optimize":
+        value: Any = importlib.import_module("zerolane.optimize")
+    elif name == "errors" or name in _ERRORS:
         module = importlib.import_module("zerolane.errors")
-        value: Any = module if name == "errors" else getattr(module, name)
+        value = module if name == "errors" else getattr(module, name)
     elif name in _HOME:
         value = getattr(importlib.import_module(_HOME[name]), name)
     else:

@@ -45,6 +45,17 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
     return np.dtype(name)
 
 
+def dtype_of_typestr(typestr: str, what: str, subject: str) -> str:
+    """The name of an array interface's element type, of native byte order."""
+    dtype = np.dtype(typestr)
+    if not dtype.isnative:
+        raise InvalidArgument(
+            f"reading {what}: the array's dtype is {typestr}, which is byte-swapped; convert it",
+            subject,
+        )
+    return dtype.name
+
+
 def usable(
     x: object, dtype: str, copy: bool, writable: bool, what: str, subject: str
 ) -> np.ndarray[Any, Any]:

@@ -10,14 +10,25 @@ __all__: list[str] = [
     "Binding",
     "CompletionQueue",
     "Future",
+    "PlanMemory",
     "Session",
     "Tensor",
+    "build_engine",
+    "cuda_info",
+    "cuda_library_path",
+    "cuda_memory",
+    "die_with_parent",
     "empty",
+    "engine_facts",
+    "engine_layers",
+    "engine_weights",
+    "library_version",
     "live_objects",
     "onnxruntime_info",
     "open_onnxruntime",
     "pool_stats",
     "read_model",
+    "refit_engine",
     "register_provider_library",
     "start_trace",
     "stop_trace",
@@ -41,6 +52,11 @@ class Tensor:
     def __dlpack_device__(self) -> tuple[int, int]: ...
     @property
     def address(self) -> int: ...
+    @property
+    def device(self) -> str:
+        """
+        "cpu" or "cuda:N".
+        """
     @property
     def dtype(self) -> str: ...
     @property
@@ -109,8 +125,17 @@ class Future:
 
 class Session:
     def __call__(self, *args: typing.Any, **inputs: typing.Any) -> typing.Any: ...
+    @typing.overload
     def __init__(
         self, model: typing.Any, options: dict[typing.Any, typing.Any], result_type: typing.Any
+    ) -> None: ...
+    @typing.overload
+    def __init__(
+        self,
+        library: typing.Any,
+        plan: typing_extensions.Buffer,
+        options: dict[typing.Any, typing.Any],
+        result_type: typing.Any,
     ) -> None: ...
     def _bind(
         self, inputs: dict[typing.Any, typing.Any], out: typing.Any, gil: typing.Any
@@ -137,16 +162,40 @@ class Session:
     @property
     def name(self) -> str: ...
 
-def empty(shape: collections.abc.Sequence[int], dtype: str = "float32") -> Tensor:
+class PlanMemory:
+    pass
+
+def build_engine(
+    library: str,
+    name: str,
+    path: typing.Any,
+    content: typing.Any,
+    options: dict[typing.Any, typing.Any],
+    timing_cache: typing.Any,
+    follow: typing.Any,
+    note: typing.Any,
+) -> dict[str, typing.Any]: ...
+def cuda_info() -> dict[str, typing.Any]: ...
+def cuda_library_path() -> str: ...
+def cuda_memory(index: int) -> dict[str, typing.Any]: ...
+def die_with_parent(parent: int) -> None: ...
+def empty(
+    shape: collections.abc.Sequence[int], dtype: str = "float32", device: str = "cpu"
+) -> Tensor:
     """
-    Uninitialised host memory from the pool, 64-byte aligned.
+    Uninitialised memory from the pool of "cpu" (64-byte aligned) or "cuda:N".
     """
 
+def engine_facts(session: Session) -> dict[str, typing.Any]: ...
+def engine_layers(session: Session, json: bool) -> str: ...
+def engine_weights(session: Session) -> list: ...
+def library_version(path: str) -> str: ...
 def live_objects() -> dict[str, typing.Any]: ...
 def onnxruntime_info() -> dict[str, typing.Any] | None: ...
 def open_onnxruntime(path: str, threads: int, spin: bool) -> None: ...
 def pool_stats() -> dict[str, typing.Any]: ...
 def read_model(model: typing.Any) -> dict[str, typing.Any]: ...
+def refit_engine(session: Session, weights: dict[typing.Any, typing.Any]) -> None: ...
 def register_provider_library(name: str, path: str) -> None: ...
 def start_trace() -> None: ...
 def stop_trace() -> str: ...

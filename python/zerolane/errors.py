@@ -93,6 +93,12 @@ class BackendError(Error, RuntimeError):
     code = "backend"
 
 
+class BackendCrashed(BackendError):
+    """The vendor library crashed, in a process of its own; this one is unharmed."""
+
+    code = "backend_crashed"
+
+
 class DeviceError(Error, RuntimeError):
     """A device or its memory cannot be used as asked."""
 
@@ -118,6 +124,7 @@ _BY_CODE: dict[str, type[Error]] = {
         Cancelled,
         InvalidModel,
         BackendError,
+        BackendCrashed,
         DeviceError,
         InternalError,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypedDict
@@ -43,6 +44,10 @@ class OptionFields(TypedDict, total=False):
     log_level: Literal["verbose", "info", "warning", "error", "fatal"]
     providers: Sequence[ProviderSpec] | None
     fallback: bool
+    graphs: int
+    memory_limit: int | None
+    host_code: bool
+    kernel_cache: bool | str | os.PathLike[str]
     gil: Literal["auto", "hold", "release"]
     copy: Literal["auto", "never"]
 
@@ -58,10 +63,18 @@ class Options:
     arena, memory_pattern: ONNX Runtime's memory arena and its planning of activations.
     free_dimensions: fixes named dynamic dimensions.
     config: ONNX Runtime session config entries, passed on as they are.
-    profile: file prefix for ONNX Runtime's profile, written by `Session.end_profiling`.
-    log_level: from which severity on ONNX Runtime's messages reach `logging`.
+    profile: file prefix for a profile (of operators; with TensorRT of layers, as JSON), written by
+        `Session.end_profiling`.
+    log_level: from which severity on the library's messages reach `logging`.
     providers: execution providers in order, by name ("CUDA", "OpenVINO", ...) or with options;
         None: CPU. One that is missing is an error unless `fallback`.
+    graphs: CUDA graphs that a context (each binding and each call in flight has one) keeps, one for
+        each set of input shapes, the least recently used given up first; 0: none (TensorRT).
+    memory_limit: bytes of device memory for an engine's weights and one run's activations; weights
+        are streamed where the engine was built for that, else OutOfMemory (TensorRT).
+    host_code: allow engines that hold code for the host: they are programs (TensorRT).
+    kernel_cache: keep kernels that are compiled at run time for the next process, in the folder of
+        the engine cache or in this one (TensorRT-RTX).
     gil: whether runs hold the GIL; "auto" measures (short runs hold it).
     copy: "auto" copies inputs that are not row-major, misaligned or byte-swapped; "never" refuses.
     """
@@ -79,6 +92,10 @@ class Options:
     log_level: Literal["verbose", "info", "warning", "error", "fatal"] = "warning"
     providers: Sequence[ProviderSpec] | None = None
     fallback: bool = False
+    graphs: int = 4
+    memory_limit: int | None = None
+    host_code: bool = False
+    kernel_cache: bool | str | os.PathLike[str] = True
     gil: Literal["auto", "hold", "release"] = "auto"
     copy: Literal["auto", "never"] = "auto"
 
@@ -91,9 +108,20 @@ class Options:
                 value is None or (type(value) is int and 1 <= value <= 1024),
                 "an int from 1 to 1024, or None",
             )
-        for name in ("spin", "arena", "memory_pattern", "fallback"):
+        for name in ("spin", "arena", "memory_pattern", "fallback", "host_code"):
             value = getattr(self, name)
             _check(name, value, isinstance(value, bool), "True or False")
+        graphs, limit = self.graphs, self.memory_limit
+        _check(
+            "graphs", graphs, type(graphs) is int and 0 <= graphs <= 1024, "an int from 0 to 1024"
+        )
+        fits = limit is None or (type(limit) is int and 0 < limit < 2**63)
+        _check("memory_limit", limit, fits, "a number of bytes above 0, or None")
+        kernels = self.kernel_cache
+        fits = isinstance(kernels, bool | os.PathLike) or (
+            isinstance(kernels, str) and kernels != ""
+        )
+        _check("kernel_cache", kernels, fits, "True, False or a folder")
         for name, allowed in _CHOICES.items():
             value = getattr(self, name)
             _check(name, value, value in allowed, "one of " + ", ".join(map(repr, allowed)))

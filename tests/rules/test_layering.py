@@ -29,6 +29,7 @@ VENDORS: dict[str, set[str]] = {
     "onnxruntime": {"ort"},
     "tensorrt": {"trt"},
     "cuda_runtime": {"cuda"},
+    "cuda_runtime_api.h": {"cuda"},
     "pybind11": {"bindings"},
     "dlpack": {"include", "core"},
     "Python.h": {"bindings"},
@@ -143,7 +144,7 @@ def test_vendor_names_stay_in_their_part() -> None:
 
 PYTHON_ORDER = (
     *("errors", "types", "_lazy", "_arrays"),
-    *("runtimes", "model", "measure", "cli", "__main__"),
+    *("runtimes", "engine", "model", "measure", "optimize", "builder", "cli", "__main__"),
 )
 
 

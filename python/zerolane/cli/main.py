@@ -8,10 +8,13 @@ import click
 
 from zerolane import __version__
 from zerolane.cli.bench import bench
+from zerolane.cli.build import build
+from zerolane.cli.cache import cache
 from zerolane.cli.compare import compare
 from zerolane.cli.demo import demo
 from zerolane.cli.doctor import doctor
 from zerolane.cli.inspect import inspect
+from zerolane.cli.optimize import optimize
 from zerolane.cli.run import run
 
 _EPILOG = """Exit codes: 0 ok, 1 a check or the work itself failed, 2 wrong usage (arguments, names,
@@ -24,7 +27,7 @@ def cli() -> None:
     """Low-latency inference over ONNX Runtime: look, run, measure and compare."""
 
 
-for verb in (doctor, inspect, run, bench, compare, demo):
+for verb in (doctor, inspect, run, bench, compare, build, cache, optimize, demo):
     cli.add_command(verb)
 
 

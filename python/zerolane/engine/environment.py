@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import platform
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 from zerolane import __version__, _native
@@ -19,29 +18,12 @@ def this_platform() -> str:
     return f"{sys.platform}-{platform.machine()}"
 
 
-def gpu_parts(backend: str, targets: Sequence[str]) -> dict[str, Any]:
-    """The fields of `Manifest` that name the GPU an engine is for: compute_capabilities and gpu.
-
-    targets: compute capabilities asked for ("8.9"), or "current", or none. TensorRT-RTX builds for
-    targets without a GPU; TensorRT, and RTX where they are left open, tune for the first GPU here.
-    """
-    named = tuple(target for target in targets if target != "current")
-    if backend == "tensorrt-rtx" and named:
-        return {"compute_capabilities": named, "gpu": None}
-    gpu = gpu_here()
-    if gpu is None:
-        return {"compute_capabilities": (), "gpu": None}
-    name, capability = gpu
-    return {"compute_capabilities": (capability,), "gpu": name}
-
-
 @functools.cache
 def gpu_here() -> tuple[str, str] | None:
     """Name and compute capability ("8.9") of the first GPU; None: none that can be used."""
-    look = getattr(_native, "cuda_info", None)  # not there in a build without CUDA
     try:
-        devices = [] if look is None else look()["devices"]
-    except Error:
+        devices = _native.cuda_info()["devices"]
+    except Error:  # a build without CUDA
         return None
     if not devices:
         return None
@@ -64,7 +46,8 @@ def parts_here(manifest: Manifest) -> dict[str, Any]:
         name, capability = gpu
         if manifest.gpu is not None:
             parts["gpu"] = name
-        if manifest.compute_capabilities and capability not in manifest.compute_capabilities:
+        targets = [target for target in manifest.compute_capabilities if target != "current"]
+        if targets and capability not in targets:
             parts["compute_capabilities"] = [capability]
     return parts
 

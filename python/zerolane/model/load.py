@@ -1,38 +1,129 @@
-"""`zl.load`: from a file or bytes to a session."""
+"""`zl.load`: from a file, bytes or an engine to a session."""
 
 from __future__ import annotations
 
 import os
-from typing import Unpack
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Unpack
 
+from zerolane import _native
 from zerolane.errors import InvalidArgument, NotFound, Unavailable
 from zerolane.model.session import Session
 from zerolane.runtimes import onnxruntime
 from zerolane.types import OptionFields, Options, merge_options
 
+if TYPE_CHECKING:
+    from zerolane.builder.options import BuildOptions
+    from zerolane.builder.profiles import Shapes
+    from zerolane.builder.progress import Progress
+    from zerolane.engine import Engine
+
 BACKENDS = ("auto", "onnxruntime", "tensorrt", "tensorrt-rtx")
+_ENGINE_START = b"\x89ZLE"  # of engine.file.MAGIC, without importing that for each model
 
 
 def load(
-    model: str | os.PathLike[str] | bytes,
+    model: str | os.PathLike[str] | bytes | Engine,
     *,
     backend: str = "auto",
     device: str = "auto",
     options: Options | None = None,
+    shapes: Shapes | None = None,
+    profiles: Sequence[Shapes] | None = None,
+    precision: str | None = None,
+    cache: bool | str | os.PathLike[str] = True,
+    build: BuildOptions | None = None,
+    progress: Progress = False,
+    require_signature: Any = None,
     **fields: Unpack[OptionFields],
 ) -> Session:
     """Load a model and return a `Session`. Blocks; releases the GIL.
 
-    model: path of an .onnx or .ort file, or the bytes of one (without external data).
-    backend: "auto", "onnxruntime", "tensorrt" or "tensorrt-rtx".
-    device: "auto", "cpu" or "cuda:N"; "cuda:N" asks for ONNX Runtime's CUDA provider.
+    model: path of an .onnx or .ort file or of an engine, the bytes of a model (without external
+        data), or what `zl.build` returned.
+    backend: "auto", "onnxruntime", "tensorrt" or "tensorrt-rtx". "auto" runs an engine with the
+        library that built it, and a model with ONNX Runtime: building an engine takes long, so it
+        is done only where the backend is named.
+    device: "auto", "cpu" or "cuda:N". ONNX Runtime: "cuda:N" asks for its CUDA provider, "auto" is
+        the CPU. TensorRT: "auto" is "cuda:0".
+    shapes, profiles, precision, cache, build, progress: as in `zl.build`, for a model on TensorRT;
+        build is its `options`. The engine comes from the cache where it is in there.
+    require_signature: a public key or several, one of which must have signed the engine file.
     options, fields: see `Options`; fields given by name go over `options`.
 
-    Raises NotFound, InvalidModel, InvalidArgument, Unavailable (no usable library or provider),
-    Unsupported. A session may be used from any thread.
+    Raises NotFound, InvalidModel, InvalidArgument, Unavailable (no usable library, provider or
+    GPU), Unsupported, OutOfMemory, and what `zl.build` raises. A session may be used from any
+    thread; sessions of the same engine, device and limits share it.
     """
     merged = merge_options(options, fields)
-    why = _choose_backend(backend)
+    _check_backend(backend)
+    arguments: dict[str, Any] = {"backend": backend, "device": device, "options": merged}
+    building = {
+        "shapes": shapes,
+        "profiles": profiles,
+        "precision": precision,
+        "cache": cache,
+        "build": build,
+    }
+    given = {name: value for name, value in building.items() if value is not None}
+    if cache is True:
+        del given["cache"]
+    source = _source(model)
+    found = _engine(source, require_signature)
+    if found is not None:
+        if given:
+            name = next(iter(given))
+            raise InvalidArgument(
+                f"loading an engine: {name}= was given, and the engine is built already; leave it "
+                "out, or load the model",
+                name,
+            )
+        if require_signature is not None:
+            arguments["require_signature"] = require_signature
+        path = source if isinstance(source, str) else None
+        return _load_engine(found, backend, device, merged, path, path, arguments, {})
+    if require_signature is not None:
+        raise InvalidArgument(
+            "loading a model: require_signature= was given, and only engine files are signed; "
+            "leave it out, or load an engine",
+            "require_signature",
+        )
+    assert isinstance(source, str | bytes)
+    if backend in ("tensorrt", "tensorrt-rtx"):
+        from zerolane.model.engine import check_options
+
+        check_options(merged)
+        _gpu(backend, device)  # before a long build
+        engine = _build(source, backend, given, progress)
+        return _load_engine(
+            engine,
+            backend,
+            device,
+            merged,
+            _name(source),
+            source,
+            arguments | given,
+            _about(source),
+        )
+    if given:
+        name = next(iter(given))
+        raise InvalidArgument(
+            f"loading a model with ONNX Runtime: {name}= was given, which is for building engines; "
+            "leave it out, or name the backend: 'tensorrt' or 'tensorrt-rtx'",
+            name,
+        )
+    return _load_model(source, backend, device, merged, arguments)
+
+
+def _load_model(
+    source: str | bytes, backend: str, device: str, merged: Options, arguments: dict[str, Any]
+) -> Session:
+    reason = (
+        "engines are built only where this backend is named, as that takes long"
+        if backend == "auto"
+        else f"backend={backend!r} was asked for"
+    )
+    why = dict.fromkeys(("tensorrt", "tensorrt-rtx"), f"passed over: {reason}")
     chosen, providers = _choose_device(device, merged)
     info = onnxruntime.open_library()
     why["onnxruntime"] = f"chosen: {info['version']} from {info['path']}"
@@ -51,39 +142,159 @@ def load(
             if not merged.providers
             else "fallback"
         )
-    source: str | bytes
+    return Session._open(source, arguments, merged, providers, chosen, why)
+
+
+def _source(model: object) -> str | bytes | Engine:
+    """A path of a file that is there, bytes, or an engine."""
     if isinstance(model, bytes | bytearray | memoryview):
-        source = bytes(model)
-    elif isinstance(model, str | os.PathLike):
-        source = os.fspath(model)
-        if not os.path.exists(source):
+        return bytes(model)
+    if isinstance(model, str | os.PathLike):
+        path: str = os.fspath(model)
+        if not os.path.exists(path):
             raise NotFound(
-                f"loading model {os.path.basename(source)}: there is no file {source!r} (in "
+                f"loading model {os.path.basename(path)}: there is no file {path!r} (in "
                 f"{os.getcwd()!r}); check the path",
-                source,
+                path,
             )
-    else:
+        return path
+    from zerolane.engine import Engine
+
+    if isinstance(model, Engine):
+        return model
+    raise InvalidArgument(
+        f"loading a model: a {type(model).__name__} was given, expected a path, bytes or an "
+        "engine; give model.SerializeToString() for an onnx.ModelProto",
+        "model",
+    )
+
+
+def _engine(source: str | bytes | Engine, require_signature: Any) -> Engine | None:
+    """The engine that `source` is or holds; None for a model."""
+    if isinstance(source, bytes):
+        return None
+    if not isinstance(source, str):
+        return source
+    if not os.path.isfile(source):
+        return None  # a pipe would wait for a writer
+    try:
+        with open(source, "rb") as file:
+            if file.read(len(_ENGINE_START)) != _ENGINE_START:
+                return None
+    except OSError:
+        return None  # the library says what is wrong with it
+    from zerolane.engine import Engine
+
+    return Engine.read(source, require_signature=require_signature)
+
+
+def _load_engine(
+    engine: Engine,
+    backend: str,
+    device: str,
+    options: Options,
+    name: str | None,
+    source: str | bytes | None,
+    arguments: dict[str, Any],
+    metadata: dict[str, Any],
+) -> Session:
+    """name: the path of what was loaded, None: the manifest's name of the model."""
+    from zerolane.model import engine as engines
+
+    manifest = engine.manifest
+    engines.check_options(options)
+    if backend not in ("auto", manifest.backend):
         raise InvalidArgument(
-            f"loading a model: a {type(model).__name__} was given, expected a path or bytes; "
-            "give model.SerializeToString() for an onnx.ModelProto",
-            "model",
+            f"loading the engine of {manifest.model}: it was built for {manifest.backend}, and "
+            f"backend={backend!r} was given; leave it out, or build one for that backend",
+            "backend",
         )
-    return Session._open(source, backend, device, merged, providers, chosen, why)
+    engines.check_host_code(manifest, options.host_code)
+    path, version, origin = engines.find_library(manifest)
+    gpu = _gpu(manifest.backend, device)
+    engines.check_device(manifest, gpu)
+    native = engines.native_options(
+        engine,
+        os.path.basename(name) if name is not None else manifest.model,
+        gpu,
+        (path, version),
+        options,
+        metadata or manifest.extra.get("metadata") or {},  # type: ignore[arg-type]
+    )
+    reason = (
+        f"backend={backend!r} was asked for"
+        if metadata
+        else f"the engine was built for {manifest.backend}"
+    )
+    why = dict.fromkeys(BACKENDS[1:], f"passed over: {reason}")
+    why[manifest.backend] = f"chosen: {version} from {path} ({origin})"
+    return Session._open_engine(
+        path,
+        engine.plan,
+        native,
+        source,
+        arguments,
+        manifest.backend,
+        f"cuda:{gpu['index']}",
+        why,
+    )
 
 
-def _choose_backend(backend: str) -> dict[str, str]:
+def _build(source: str | bytes, backend: str, given: dict[str, Any], progress: Progress) -> Engine:
+    import zerolane  # by its public name: building stands above loading
+
+    asked = {name: value for name, value in given.items() if name != "build"}
+    return zerolane.build(
+        source, backend=backend, options=given.get("build"), progress=progress, **asked
+    )
+
+
+def _gpu(backend: str, device: str) -> dict[str, Any]:
+    """The entry of `cuda_info` that `device` means. Raises Unavailable where there is none."""
+    from zerolane.model.engine import device_index
+
+    index = device_index(device)
+    try:
+        info = _native.cuda_info()
+        problem = info["problem"]
+    except Unavailable as error:
+        info, problem = {"devices": []}, str(error)
+    gpus: list[dict[str, Any]] = info["devices"]
+    if index >= len(gpus):
+        found = problem or f"there are {len(gpus)} GPUs, and cuda:{index} was asked for"
+        raise Unavailable(
+            f"choosing a device for backend {backend!r}: {found}; check the driver and the number, "
+            "or use backend='onnxruntime' (building an engine for tensorrt-rtx needs no GPU: "
+            "zl.build)",
+            backend,
+        )
+    return gpus[index]
+
+
+def _name(source: str | bytes) -> str:
+    return "model in memory" if isinstance(source, bytes) else source
+
+
+def _about(source: str | bytes) -> dict[str, Any]:
+    """What a model says of itself, in the form of `Session.metadata`."""
+    facts = _native.read_model(source)
+    return {
+        "producer": facts["producer"],
+        "graph_name": facts["graph_name"],
+        "domain": facts["domain"],
+        "description": facts["doc"],
+        "version": facts["model_version"],
+        "custom": dict(facts["metadata"]),
+    }
+
+
+def _check_backend(backend: str) -> None:
     if backend not in BACKENDS:
         raise InvalidArgument(
             f"choosing a backend: {backend!r} is not known, expected one of {', '.join(BACKENDS)}; "
             "leave it out for the best one here",
             "backend",
         )
-    absent = "this release of zerolane does not build or run its engines yet"
-    if backend.startswith("tensorrt"):
-        raise Unavailable(
-            f"choosing backend {backend!r}: {absent}; use backend='onnxruntime'", backend
-        )
-    return {"tensorrt": f"passed over: {absent}", "tensorrt-rtx": f"passed over: {absent}"}
 
 
 def _choose_device(

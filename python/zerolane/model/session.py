@@ -38,7 +38,7 @@ class Session(_native.Session):
     backend: str
     device: str
     why: Mapping[str, str]
-    _recipe: tuple[str | bytes, str, str, Options]  # source, backend, device, options
+    _recipe: tuple[str | bytes | None, dict[str, Any]]  # what `load` was given; None: not to be had
 
     def __new__(cls) -> Session:
         raise TypeError("zl.Session objects are made by zl.load(model)")
@@ -50,13 +50,13 @@ class Session(_native.Session):
     def _open(
         cls,
         source: str | bytes,
-        backend: str,
-        device: str,
+        arguments: dict[str, Any],
         options: Options,
         providers: list[tuple[str, list[tuple[str, str]]]],
-        chosen_device: str,
+        device: str,
         why: dict[str, str],
     ) -> Session:
+        """Through ONNX Runtime. arguments: those of `load`, to load it again."""
         self: Session = _native.Session.__new__(cls)
         native = {
             "name": "model in memory",
@@ -77,24 +77,50 @@ class Session(_native.Session):
             "copy": options.copy == "auto",
         }
         _native.Session.__init__(self, source, native, _result_type)
-        self._recipe = (
-            source if isinstance(source, bytes) else os.path.abspath(source),
-            backend,
-            device,
-            options,
-        )
+        self._finish(source, arguments, "onnxruntime", device, why)
+        return self
+
+    @classmethod
+    def _open_engine(
+        cls,
+        library: str,
+        plan: memoryview,
+        native: dict[str, Any],
+        source: str | bytes | None,
+        arguments: dict[str, Any],
+        backend: str,
+        device: str,
+        why: dict[str, str],
+    ) -> Session:
+        """Through TensorRT. source: what to load it from again, None where nothing holds it."""
+        self: Session = _native.Session.__new__(cls)
+        _native.Session.__init__(self, library, plan, native, _result_type)
+        self._finish(source, arguments, backend, device, why)
+        return self
+
+    def _finish(
+        self,
+        source: str | bytes | None,
+        arguments: dict[str, Any],
+        backend: str,
+        device: str,
+        why: dict[str, str],
+    ) -> None:
+        if isinstance(source, str):
+            source = os.path.abspath(source)
+        self._recipe = (source, arguments)
         self.inputs = tuple(_spec(row) for row in self._inputs)
         self.optional_inputs = tuple(_spec(row) for row in self._optional_inputs)
         self.outputs = tuple(_spec(row) for row in self._outputs)
-        self.backend = "onnxruntime"
-        self.device = chosen_device
+        self.backend = backend
+        self.device = device
         self.why = MappingProxyType(why)
-        return self
 
     @property
     def options(self) -> Options:
         """The options it was loaded with."""
-        return self._recipe[3]
+        options: Options = self._recipe[1]["options"]
+        return options
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -167,12 +193,39 @@ class Session(_native.Session):
         return self._latency()
 
     def end_profiling(self) -> str:
-        """End ONNX Runtime's profiling (see `Options.profile`); returns the file's path."""
+        """End profiling (see `Options.profile`); returns the file's path."""
         return self._end_profiling()
 
+    def engine_facts(self) -> dict[str, Any]:
+        """What the TensorRT engine behind it tells: library, profiles, sizes in bytes.
+
+        Raises Unsupported for a session of another backend, as the two methods below do.
+        """
+        return _native.engine_facts(self)
+
+    def engine_layers(self, *, json: bool = True) -> str:
+        """The engine's layers in the library's own words, as JSON or one line each."""
+        return _native.engine_layers(self, json)
+
+    def refit(self, weights: Mapping[str, Any]) -> None:
+        """Exchange weights by name for arrays of the same type and size. Waits for runs in flight.
+
+        All sessions that share the engine get them. Raises InvalidArgument (names, types, sizes, or
+        weights that are missing), Unsupported (not built with refit=True).
+        """
+        import numpy as np
+
+        arrays = {name: np.ascontiguousarray(array) for name, array in weights.items()}
+        _native.refit_engine(self, arrays)
+
     def __reduce__(self) -> tuple[Any, ...]:
-        source, backend, device, options = self._recipe
-        return _reload, (source, backend, device, options)
+        source, arguments = self._recipe
+        if source is None:
+            raise TypeError(
+                f"pickling {self.name}: its engine is only in memory, expected one in a file; "
+                "engine.save(path), and load that"
+            )
+        return _reload, (source, arguments)
 
     def __repr__(self) -> str:
         def show(specs: tuple[TensorSpec, ...]) -> str:
@@ -201,7 +254,7 @@ def _names(outputs: Sequence[str] | None) -> list[str] | None:
     return [outputs] if isinstance(outputs, str) else list(outputs)
 
 
-def _reload(source: str | bytes, backend: str, device: str, options: Options) -> Session:
+def _reload(source: str | bytes, arguments: dict[str, Any]) -> Session:
     from zerolane.model.load import load
 
-    return load(source, backend=backend, device=device, options=options)
+    return load(source, **arguments)

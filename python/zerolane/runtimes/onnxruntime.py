@@ -45,13 +45,7 @@ def configure(
     spin: bool | None = None,
     provider_libraries: dict[str, str | os.PathLike[str]] | None = None,
 ) -> None:
-    """Set process-wide choices. The first three only before the first model is loaded.
-
-    onnxruntime: path of libonnxruntime.so, instead of looking for it.
-    threads: size of the pool that all sessions share (default: the CPUs this process may use).
-    spin: whether its idle threads spin (default: no).
-    provider_libraries: plugin execution providers, name to library path (ONNX Runtime >= 1.22).
-    """
+    """The part of `zerolane.configure` that is about ONNX Runtime."""
     with _lock:
         wanted = {"onnxruntime": onnxruntime, "threads": threads, "spin": spin}
         late = [name for name, value in wanted.items() if value is not None]
