@@ -25,6 +25,9 @@ ContextImpl::ContextImpl(std::shared_ptr<SessionImpl> session)
   };
   fill(&inputs_, session_->inputs().size());
   fill(&outputs_, session_->outputs().size());
+  for (size_t i = 0; i < outputs_.size(); ++i) {
+    any_passed_ |= session_->passed_input(i) != SessionImpl::kNotPassed;
+  }
   if (session_->graphs()) {
     // Without a number of its own a run would be captured, and replayed for other memory.
     check(rt, api_.AddRunConfigEntry(run_options_.get(), "gpu_graph_id", "-1"), doing,
@@ -102,7 +105,22 @@ void ContextImpl::bind_input(size_t index, const View& view) {
   give(inputs_[index], index, true, State::kDirect, view);
 }
 
+// Whether this output is an input, which is given by now, so that there is nothing to bind.
+bool ContextImpl::passes(size_t index, const View& view, DeviceId device) {
+  if (!any_passed_ || session_->passed_input(index) == SessionImpl::kNotPassed) return false;
+  // A default that was not overridden comes from the library as any other output.
+  if (inputs_[session_->passed_input(index)].state == State::kNone) return false;
+  Slot& slot = outputs_[index];
+  outputs_changed_ |= slot.state != State::kNone && slot.state != State::kPassed;
+  slot.state = State::kPassed;
+  slot.copy_to = nullptr;
+  slot.given = view;
+  slot.given.device = device;
+  return true;
+}
+
 void ContextImpl::bind_output(size_t index, const View& view) {
+  if (passes(index, view, view.device)) return;
   if (stream_) return give_on_gpu(outputs_[index], index, false, view);
   give(outputs_[index], index, false, State::kDirect, view);
 }
@@ -125,6 +143,7 @@ void ContextImpl::set_input(size_t index, const Value& value) {
   Slot& slot = inputs_[index];
   slot.value = to_ort(session_->runtime(), value);
   slot.state = State::kOpaque;
+  if (any_passed_) slot.taken = value;
   slot.copied = slot.rebind = false;
   const auto* strings = std::get_if<Strings>(&value);
   slot.shape = strings != nullptr ? strings->shape : Shape();
@@ -145,6 +164,7 @@ void ContextImpl::clear_input(size_t index) {
 }
 
 void ContextImpl::set_output(size_t index, const View& view) {
+  if (passes(index, view, view.device)) return;
   Slot& slot = outputs_[index];
   if (stream_) return give_on_gpu(slot, index, false, view);
   size_t bytes = view.bytes();
@@ -160,6 +180,7 @@ void ContextImpl::set_output(size_t index, const View& view) {
 void ContextImpl::request_output(size_t index) { request_output_on(index, {}); }
 
 void ContextImpl::request_output_on(size_t index, DeviceId device) {
+  if (passes(index, {}, device)) return;
   Slot& slot = outputs_[index];
   // Bound anew for each run: the library would write the next result over the last one.
   slot.value.reset();
@@ -185,8 +206,8 @@ void ContextImpl::request_output_on(size_t index, DeviceId device) {
 }
 
 void ContextImpl::drop_output(size_t index) {
-  if (outputs_[index].state == State::kNone) return;
-  outputs_[index].state = State::kNone;
+  State state = std::exchange(outputs_[index].state, State::kNone);
+  if (state == State::kNone || state == State::kPassed) return;
   outputs_[index].value.reset();
   outputs_changed_ = true;
 }
@@ -198,7 +219,7 @@ void ContextImpl::rebuild_outputs() {
   for (size_t i = 0; i < outputs_.size(); ++i) {
     if (outputs_[i].state == State::kRequested) {
       request_output_on(i, outputs_[i].on_device ? stream_->device_id() : DeviceId{});
-    } else if (outputs_[i].state != State::kNone) {
+    } else if (outputs_[i].state != State::kNone && outputs_[i].state != State::kPassed) {
       bind_value(outputs_[i], i, false);
     }
   }
@@ -247,7 +268,7 @@ void ContextImpl::run_on_twin(bool keep_results) {
   }
   for (size_t i = 0; i < outputs_.size(); ++i) {
     const Slot& slot = outputs_[i];
-    if (slot.state == State::kNone) {
+    if (slot.state == State::kNone || slot.state == State::kPassed) {
       twin_->drop_output(i);
     } else if (slot.state == State::kRequested || !keep_results) {
       twin_->request_output_on(i, slot.on_device ? stream_->device_id() : DeviceId{});
@@ -296,10 +317,54 @@ void ContextImpl::run() {
     }
   }
   if (any_requested_) collect_outputs();
+  if (any_passed_) [[unlikely]]
+    pass_inputs();
+}
+
+void ContextImpl::pass_inputs() {
+  for (size_t i = 0; i < outputs_.size(); ++i) {
+    if (outputs_[i].state != State::kPassed) continue;
+    const Slot& from = inputs_[session_->passed_input(i)];
+    if (from.state == State::kOpaque) {
+      outputs_[i].taken = from.taken;
+    } else {
+      pass_into(from, i, outputs_[i]);
+    }
+  }
+  if (stream_) stream_->synchronize();
+}
+
+void ContextImpl::pass_into(const Slot& from, size_t index, Slot& slot) {
+  const TensorSpec& spec = session_->outputs()[index];
+  const View source = view_of(from, spec.dtype);
+  View target = slot.given;
+  if (target.data == nullptr) {
+    const bool on_host = target.device.kind == DeviceKind::kHost;
+    Tensor made =
+        on_host
+            ? Tensor::make_host(spec.dtype, source.shape)
+            : Tensor(std::make_shared<Storage>(session_->gpu()->memory->allocate(source.bytes())),
+                     spec.dtype, source.shape);
+    target = made.view();
+    slot.taken = std::move(made);
+  } else if (!(target.shape == source.shape)) {
+    throw make_error(
+        Code::kShapeMismatch, "writing output '" + spec.name + "'",
+        "its memory has shape " + target.shape.text() + ", the result " + source.shape.text(),
+        "give memory of the result's shape", spec.name);
+  }
+  trace::Span span("copy", spec.name, static_cast<int64_t>(source.bytes()));
+  if (stream_) {
+    stream_->copy_async(target.data, source.data, source.bytes());
+  } else {
+    std::memmove(target.data, source.data, source.bytes());
+  }
 }
 
 void ContextImpl::run_here() {
   if (outputs_changed_) rebuild_outputs();
+  // Nothing to compute where all that is wanted is passed on.
+  if (output_order_.empty()) return;
   if (!stream_ && !session_->host_only()) {
     // Other devices copy at bind time, so new contents under the same address must be handed over
     // again.

@@ -50,6 +50,7 @@ class ContextImpl final : public Context {
     kStaged,     // our staging memory
     kRequested,  // output that the library allocates
     kOpaque,     // input made of strings or sequences
+    kPassed,     // output that is an input: copied after the run, the library knows nothing of it
   };
   struct Slot {
     State state = State::kNone;
@@ -59,7 +60,7 @@ class ContextImpl final : public Context {
     Buffer staging;
     void* copy_to = nullptr;  // output: where the result goes after the run
     size_t copy_bytes = 0;
-    Value taken;  // output: result of kRequested, until taken
+    Value taken;  // output: result, until taken; input: what was given, if kOpaque and passed on
     // On a GPU:
     View given;              // by the caller
     Buffer pinned;           // between the host and `staging`, or what the library uses itself
@@ -76,6 +77,9 @@ class ContextImpl final : public Context {
   void rebuild_outputs();
   void collect_outputs();
   void check_not_empty(size_t index, const View& view) const;
+  bool passes(size_t index, const View& view, DeviceId device);
+  void pass_inputs();
+  void pass_into(const Slot& from, size_t index, Slot& slot);
   std::vector<const Shape*> input_shapes() const;
   void review_shapes();
   void run_on_twin(bool keep_results);
@@ -106,6 +110,7 @@ class ContextImpl final : public Context {
   std::vector<size_t> output_order_;  // output indices in the binding's own order
   bool outputs_changed_ = false;      // an output was dropped: the binding's list must be made anew
   bool any_requested_ = false;
+  bool any_passed_ = false;     // some output of the model is an input
   bool shapes_changed_ = true;  // since the route was chosen
   TwinKeeper::Route route_ = TwinKeeper::Route::kMain;
   std::shared_ptr<ContextImpl> twin_;  // runs what the session itself must not

@@ -181,6 +181,11 @@ void SessionImpl::read_specs() {
        api.SessionGetOverridableInitializerTypeInfo, &inputs_);
   read(api.SessionGetOutputCount, api.SessionGetOutputName, api.SessionGetOutputTypeInfo,
        &outputs_);
+  for (const TensorSpec& output : outputs_) {
+    auto input = std::ranges::find(inputs_, output.name, &TensorSpec::name);
+    passed_.push_back(input == inputs_.end() ? kNotPassed
+                                             : static_cast<size_t>(input - inputs_.begin()));
+  }
 }
 
 void SessionImpl::read_places() {

@@ -45,6 +45,10 @@ class SessionImpl final : public Session {
   enum class Place : uint8_t { kUnknown, kHost, kDevice };
   Place input_place(size_t index) const { return input_places_[index]; }
   Place output_place(size_t index) const { return output_places_[index]; }
+  // The input that is this output as well, or kNotPassed: the library would leave the output's
+  // memory as it was.
+  static constexpr size_t kNotPassed = static_cast<size_t>(-1);
+  size_t passed_input(size_t output) const { return passed_[output]; }
   // Where shapes go that this session must not run; null for a twin itself.
   TwinKeeper* twins() const { return twins_.get(); }
 
@@ -67,6 +71,7 @@ class SessionImpl final : public Session {
   std::vector<TensorSpec> inputs_;
   size_t required_ = 0;
   std::vector<TensorSpec> outputs_;
+  std::vector<size_t> passed_;  // an output: passed_input()
   ModelInfo info_;
   std::vector<Place> input_places_;
   std::vector<Place> output_places_;

@@ -172,6 +172,31 @@ def dynamic_dims() -> onnx.ModelProto:
     return _model([node], [_value("x", FLOAT, shape)], [_value("y", FLOAT, shape)])
 
 
+def passed_input() -> onnx.ModelProto:
+    """x f32 ["N", 3] -> x itself, and y f32 ["N", 3]: |x|."""
+    x, y = _value("x", FLOAT, ["N", 3]), _value("y", FLOAT, ["N", 3])
+    return _model([helper.make_node("Abs", ["x"], ["y"])], [x], [x, y])
+
+
+def nothing_but_an_input() -> onnx.ModelProto:
+    """x f32 ["N", 3] -> x itself. No operator."""
+    x = _value("x", FLOAT, ["N", 3])
+    return _model([], [x], [x])
+
+
+def passed_strings() -> onnx.ModelProto:
+    """x strings ["N"] -> x itself. No operator."""
+    x = _value("x", TensorProto.STRING, ["N"])
+    return _model([], [x], [x])
+
+
+def passed_default() -> onnx.ModelProto:
+    """x f32 [2], w f32 [2] with default 2 -> w itself, and y f32 [2]: x + w."""
+    x, w, y = (_value(name, FLOAT, [2]) for name in "xwy")
+    two = {"w": np.full(2, 2, np.float32)}
+    return _model([helper.make_node("Add", ["x", "w"], ["y"])], [x, w], [w, y], two)
+
+
 def unknown_rank() -> onnx.ModelProto:
     """x f32 of any rank -> y f32 of the same shape: |x|.
 

@@ -8,7 +8,8 @@ from functools import partial
 from typing import Any
 
 from zerolane._lazy import require
-from zerolane.errors import BackendError, Error
+from zerolane.engine import is_engine_file
+from zerolane.errors import BackendError, Error, InvalidArgument
 from zerolane.measure.timing import Call
 from zerolane.model.load import _choose_device as choose_device
 from zerolane.model.session import Session
@@ -46,6 +47,13 @@ def open_peer(session: Session, threads: int) -> Peer:
     """
     ort = require("onnxruntime", "cpu", "measuring the onnxruntime package")
     options = session.options
+    source = session._recipe[0]
+    if source is None or (isinstance(source, str) and is_engine_file(source)):
+        raise InvalidArgument(
+            f"measuring the onnxruntime package: {session.name} is an engine, and the package "
+            "runs models; load the model with backend='tensorrt' or 'tensorrt-rtx'",
+            "vs",
+        )
     try:
         wanted = ort.SessionOptions()
         wanted.intra_op_num_threads = threads
@@ -71,15 +79,16 @@ def open_peer(session: Session, threads: int) -> Peer:
         entries = {"session.intra_op.allow_spinning": spin} | dict(options.config)
         for key, value in entries.items():
             wanted.add_session_config_entry(key, value)
-        loaded = ort.InferenceSession(session._recipe[0], wanted, providers=_providers(session))
+        loaded = ort.InferenceSession(source, wanted, providers=_providers(session))
     except Exception as error:
         raise _failed("loading", error) from error
     return Peer("onnxruntime", ort.__version__, loaded)
 
 
 def _providers(session: Session) -> list[Any]:
-    _, _, device, options = session._recipe
-    _, asked = choose_device(device, options)
+    if session.backend != "onnxruntime":
+        return ["CPUExecutionProvider"]
+    _, asked = choose_device(session._recipe[1]["device"], session.options)
     used = [p for p in asked if session.why[f"provider {p[0]}"].startswith("chosen")]
     return [*((f"{name}ExecutionProvider", dict(o)) for name, o in used), "CPUExecutionProvider"]
 

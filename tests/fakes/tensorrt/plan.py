@@ -156,6 +156,9 @@ def _refuse_what_it_lacks(proto: onnx.ModelProto, name: str, stored: set[str]) -
             refuse(f"'{value.name}' of unknown rank")
         if value.name in stored:
             refuse(f"weights '{value.name}' that an input may replace")
+    for value in proto.graph.output:
+        if value.name in {given.name for given in proto.graph.input}:
+            refuse(f"the input '{value.name}' as an output")
     if not proto.graph.node:
         refuse("no node")
     for node in proto.graph.node:
