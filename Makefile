@@ -15,7 +15,7 @@ $(BIN)/python:
 SOURCES := pyproject.toml CMakeLists.txt $(shell find cpp python third_party -type f -not -name '*.pyc' -not -name '*.so')
 $(VENV)/installed: $(BIN)/python $(SOURCES)
 	@echo "building and installing zerolane into $(VENV) (a minute or two)" >&2
-	$(PIP) install '.[cpu,plot,test,lint]'
+	$(PIP) install '.[cpu,tensorrt-rtx,plot,test,lint]'
 	touch $@
 
 # The main job on real input: a trained model reads scanned digits, beside onnxruntime.
