@@ -42,13 +42,13 @@ lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	find cpp tests -name '*.h' -o -name '*.cpp' | xargs $(BIN)/clang-format --dry-run -Werror
+	find cpp tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' | xargs $(BIN)/clang-format --dry-run -Werror
 	if command -v clang-tidy >/dev/null; then ./cpp/tidy.sh $(BIN); else echo "clang-tidy is not installed: skipped" >&2; fi
 
 format: $(VENV)/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	find cpp tests -name '*.h' -o -name '*.cpp' | xargs $(BIN)/clang-format -i
+	find cpp tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' | xargs $(BIN)/clang-format -i
 
 # Writes python/zerolane/_native.pyi from the built module; a test compares the two.
 stubs: $(VENV)/installed
