@@ -23,6 +23,7 @@ _RULES: list[tuple[str, str]] = [
     ),
     (r"-> dict:", "-> dict[str, typing.Any]:"),
     (r": dict([,)])", r": dict[typing.Any, typing.Any]\1"),
+    (r"-> list:", "-> list[str]:"),
     (r"-> tuple:", "-> tuple[typing.Any, ...]:"),
     (r": tuple([,)])", r": tuple[typing.Any, ...]\1"),
     (r"(def _submit\(.*?\)) -> typing\.Any:", r"\1 -> Future:"),
