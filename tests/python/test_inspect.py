@@ -14,6 +14,7 @@ import numpy as np  # noqa: E402
 import zerolane as zl  # noqa: E402
 from tests.models import small, task_checks  # noqa: E402
 from tests.python.messages import assert_three_parts  # noqa: E402
+from zerolane.engine import Manifest  # noqa: E402
 
 
 @pytest.mark.parametrize("name", task_checks.TRAINED)
@@ -155,3 +156,33 @@ def test_text_names_the_essentials() -> None:
     text = str(zl.inspect(task_checks.FOLDER / "digits_cnn.onnx"))
     for part in ("image: tensor(float32) [N, 1, 8, 8]", "4 x Conv", "65646", "opset ai.onnx 18"):
         assert part in text
+
+
+def test_an_engine(tmp_path: Path) -> None:
+    spec = zl.TensorSpec("x", "float32", ("N", 3), "tensor(float32)")
+    manifest = Manifest(
+        model="m.onnx",
+        model_digest="0" * 64,
+        backend="tensorrt-rtx",
+        library_version="1.7.1",
+        platform="linux-x86_64",
+        precision="fp16",
+        profiles=({"x": ((1, 3), (2, 3), (4, 3))},),
+        inputs=(spec,),
+        outputs=(spec,),
+        extra={"metadata": {"producer": "pytorch", "version": 2}},
+    )
+    path = tmp_path / "m.engine"
+    zl.Engine(manifest, b"plan").save(path)
+    report = zl.inspect(path)
+    assert (report.format, report.file_bytes) == ("engine", path.stat().st_size)
+    assert report.inputs == report.outputs == (spec,)
+    assert (report.producer, report.model_version) == ("pytorch", 2)
+    assert report.metadata["precision"] == "fp16"
+    assert json.loads(report.metadata["profiles"]) == [{"x": [[1, 3], [2, 3], [4, 3]]}]
+    assert list(report.backends) == ["tensorrt-rtx"]
+    json.dumps(report.as_dict())
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(zl.InvalidModel) as caught:
+        zl.inspect(path)
+    assert_three_parts(str(caught.value))

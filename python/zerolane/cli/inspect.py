@@ -35,9 +35,10 @@ def _show(report: ModelReport) -> None:
     out = console()
     facts = Table(box=None, show_header=False, pad_edge=False)
     opsets = ", ".join(f"{name} {version}" for name, version in report.opsets.items())
+    known = "" if report.format == "engine" else "ONNX"
     for subject, text in (
         ("file", f"{report.path}, {report.file_bytes:,} bytes, {report.format} format"),
-        ("opset", f"{opsets or 'unknown'}; IR {report.ir_version or 'unknown'}"),
+        ("opset", known and f"{opsets or 'unknown'}; IR {report.ir_version or 'unknown'}"),
         ("producer", report.producer),
         ("graph", " ".join(filter(None, (report.domain, report.graph_name)))),
         ("description", report.doc),

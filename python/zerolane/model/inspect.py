@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from zerolane import _native
+from zerolane.engine.file import is_engine_file, read_head
 from zerolane.errors import Error, InvalidArgument, InvalidModel, NotFound, Unsupported
 from zerolane.model.load import BACKENDS, load
 from zerolane.types import TensorSpec
@@ -74,8 +76,8 @@ class ExternalFile:
 class ModelReport:
     """What a model file holds.
 
-    format: "onnx", or "ort" (ONNX Runtime's own), of which only what ONNX Runtime tells is known:
-        opsets, operators and parameters are empty.
+    format: "onnx"; "ort" (ONNX Runtime's own), of which only what ONNX Runtime tells is known, and
+        "engine", of which its manifest is (metadata): opsets, operators and parameters are empty.
     operators: how often each occurs, subgraphs and functions included, most frequent first; the
         name has its domain before it ("ai.onnx.ml::Scaler") if that is not the standard one.
     parameters: by dtype, initializers and Constant nodes.
@@ -158,12 +160,14 @@ def shape_text(spec: TensorSpec) -> str:
 def inspect(model: str | os.PathLike[str] | bytes, *, backends: bool = True) -> ModelReport:
     """Read what a model file says of itself, and ask each backend what it would say.
 
-    model: path of an .onnx or .ort file, or the bytes of one.
+    model: path of an .onnx or .ort file or of an engine, or the bytes of a model.
     backends: whether to load it with each backend in order to know (takes as long as `zl.load`).
 
     Raises NotFound and InvalidModel; that a backend does not load it is part of the report.
     """
     source, file_bytes = _source(model)
+    if isinstance(source, str) and is_engine_file(source):
+        return _inspect_engine(source, file_bytes)
     try:
         scan = _native.read_model(source)
     except Unsupported:
@@ -257,6 +261,41 @@ def _inspect_ort(source: str | bytes, file_bytes: int) -> ModelReport:
         external_files=(),
         metadata=_fixed(dict(known.get("custom", {}))),
         backends=_fixed(says),
+    )
+
+
+def _inspect_engine(path: str, file_bytes: int) -> ModelReport:
+    manifest = read_head(path).manifest
+    about = manifest.as_dict()
+    known = about.pop("extra").get("metadata", {})
+    for name in ("inputs", "outputs"):
+        del about[name]
+    return ModelReport(
+        path=path,
+        format="engine",
+        file_bytes=file_bytes,
+        inputs=manifest.inputs,
+        optional_inputs=(),
+        outputs=manifest.outputs,
+        ir_version=None,
+        opsets=_fixed({}),
+        producer=known.get("producer", ""),
+        graph_name=known.get("graph_name", ""),
+        domain=known.get("domain", ""),
+        model_version=known.get("version", 0),
+        doc=known.get("description", ""),
+        operators=_fixed({}),
+        functions=0,
+        parameters=_fixed({}),
+        external_files=(),
+        metadata=_fixed(
+            {
+                name: value if isinstance(value, str) else json.dumps(value)
+                for name, value in about.items()
+                if value not in (None, "", [], {})
+            }
+        ),
+        backends=_fixed({manifest.backend: f"its engine, built with {manifest.library_version}"}),
     )
 
 
