@@ -92,6 +92,29 @@ std::vector<NetworkTensor> read_tensors(Build& build, int32_t count,
   return found;
 }
 
+// A shape can only be read from whole numbers along at most one axis.
+bool may_be_shape(const NetworkTensor& tensor) {
+  return tensor.shape.size() <= 1 &&
+         (tensor.type == DataType::kInt32 || tensor.type == DataType::kInt64);
+}
+
+// Inputs whose values decide shapes would need ranges of values; the library's own complaint comes
+// late and tells of a profile.
+void refuse_shape_inputs(Build& build, const ModelSource& model, const BuildResult& result) {
+  if (!build.calls.Tensor_isShapeTensor) return;
+  for (size_t i = 0; i < result.inputs.size(); ++i) {
+    if (!may_be_shape(result.inputs[i])) continue;
+    const Tensor* tensor =
+        build.calls.NetworkDefinition_getInput(build.network.get(), static_cast<int32_t>(i));
+    if (!build.calls.Tensor_isShapeTensor(tensor)) continue;
+    const std::string& name = result.inputs[i].name;
+    throw make_error(Code::kUnsupported, "building " + model.name,
+                     "the values of input '" + name + "' decide the shape of another tensor, " +
+                         "expected shapes that follow from the shapes of inputs",
+                     "make it a constant, or compute it in the graph from an input's shape", name);
+  }
+}
+
 void use_timing_cache(Build& build, const BuildOptions& options) {
   const Calls& calls = build.calls;
   const std::string& content = options.timing_cache_content;
@@ -157,6 +180,7 @@ BuildResult build_engine(Library& library, const ModelSource& model, const Build
                                calls.NetworkDefinition_getInput);
   result.outputs = read_tensors(build, calls.NetworkDefinition_getNbOutputs(network),
                                 calls.NetworkDefinition_getOutput);
+  refuse_shape_inputs(build, model, result);
   build.config = Owned<BuilderConfig>(calls.Builder_createBuilderConfig(build.builder.get()));
   if (!build.config) throw_failure(build, "making a builder config", library.path, logged);
   watch.enter("setting up the build");

@@ -124,6 +124,58 @@ def test_external_data(isolate: bool, tmp_path: Path) -> None:
     assert beside.manifest.external_data == given.manifest.external_data == {"w.bin": digest}
 
 
+@pytest.mark.parametrize("isolate", [True, False])
+def test_what_the_model_says_of_itself(isolate: bool, tmp_path: Path) -> None:
+    """It travels in the manifest, so that a session of the engine file alone can tell it."""
+    from zerolane.model.load import _about
+
+    made = onnx.load_from_string(models.relu())
+    made.producer_name, made.domain, made.doc_string = "maker", "org.example", "über"
+    made.model_version, made.graph.name = 7, "graph of one"
+    made.metadata_props.add(key="labels", value="a,b")
+    content = made.SerializeToString()
+    for given in (content, tmp_path / "model.onnx"):
+        (tmp_path / "model.onnx").write_bytes(content)
+        zl.build(given, cache=False, isolate=isolate).save(tmp_path / "a.engine")
+        told = zl.Engine.read(tmp_path / "a.engine").manifest.extra["metadata"]
+        assert told == {
+            "producer": "maker",
+            "graph_name": "graph of one",
+            "domain": "org.example",
+            "description": "über",
+            "version": 7,
+            "custom": {"labels": "a,b"},
+        }
+        assert told == _about(content), "as after loading the model"
+
+
+@pytest.mark.parametrize("isolate", [True, False])
+def test_data_that_changes_during_a_build_of_bytes(isolate: bool, tmp_path: Path) -> None:
+    """An engine of which nobody knows the weights is not kept."""
+    weight = onnx.numpy_helper.from_array(np.arange(3000, dtype=np.float32), "w")
+    node = onnx.helper.make_node("Add", ["x", "w"], ["y"], name="add")
+    inputs, outputs = [models.tensor("x", [2, 3000])], [models.tensor("y", [2, 3000])]
+    onnx.save(
+        models.model([node], inputs, outputs, (weight,)),
+        tmp_path / "model.onnx",
+        save_as_external_data=True,
+        location="w.bin",
+        size_threshold=0,
+    )
+    content = (tmp_path / "model.onnx").read_bytes()
+
+    def build(change: bool) -> bool:
+        def tell(done: float, doing: str) -> None:
+            if change:
+                (tmp_path / "w.bin").write_bytes(np.full(3000, 2, np.float32).tobytes())
+
+        job = zl.Build(content, folder=tmp_path, isolate=isolate, progress=tell)
+        job.run()
+        return job.from_cache
+
+    assert [build(True), build(False), build(False)] == [False, False, True]
+
+
 def test_several_profiles() -> None:
     content = models.relu("n")
     one = zl.build(content, shapes={"x": ((1, 3), (2, 3), (4, 3))}, cache=False)

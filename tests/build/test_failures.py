@@ -140,6 +140,22 @@ def test_cancel(bad: Callable[..., Path]) -> None:
         job.run()
 
 
+def test_cancel_in_a_signal_handler(bad: Callable[..., Path]) -> None:
+    """Wherever the thread is that builds: the handler runs on top of it."""
+    started = bad("hang")
+    job = zl.Build(models.relu(), cache=False)
+    before = signal.signal(signal.SIGALRM, lambda number, frame: job.cancel())
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.0005)
+        with pytest.raises(zl.Cancelled):
+            job.run()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    if started.exists() and started.read_text():
+        assert not is_alive(int(started.read_text()))
+
+
 @pytest.mark.parametrize("isolate", [True, False])
 def test_cancel_a_real_build(isolate: bool, rtx: str) -> None:
     job = zl.Build(
@@ -292,3 +308,20 @@ def test_a_graph_that_is_wrong(isolate: bool, rtx: str) -> None:
     assert_three_parts(str(caught.value))
     assert caught.value.subject == "product"
     assert "cudaError" not in str(caught.value), "the missing driver is not the cause"
+
+
+@pytest.mark.parametrize("op_type", ["Reshape", "Expand", "ConstantOfShape"])
+@pytest.mark.parametrize("isolate", [True, False])
+def test_an_input_that_decides_a_shape(op_type: str, isolate: bool, rtx: str) -> None:
+    """The library's own words would be that there is no profile."""
+    import onnx
+
+    inputs = [models.tensor("size", [2], onnx.TensorProto.INT64)]
+    if op_type != "ConstantOfShape":
+        inputs.insert(0, models.tensor("x", [1, 6]))
+    node = onnx.helper.make_node(op_type, [v.name for v in inputs], ["y"], name="only")
+    made = models.model([node], inputs, [models.tensor("y", ["a", "b"])]).SerializeToString()
+    with pytest.raises(zl.Unsupported, match="values of input 'size'") as caught:
+        zl.build(made, cache=False, isolate=isolate)
+    assert_three_parts(str(caught.value))
+    assert caught.value.subject == "size"

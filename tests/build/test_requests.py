@@ -15,7 +15,7 @@ from tests.python.messages import assert_three_parts
 from zerolane.builder.options import merge
 from zerolane.builder.profiles import read_profiles
 
-INPUTS = {"x": (None, 3), "fixed": (2, 2), "any": None}
+INPUTS = {"x": (None, 3), "fixed": (2, 2), "any": (None,)}
 WHOLE = {"x": (1, 3), "any": (4,)}
 
 
@@ -56,6 +56,74 @@ def test_right_shapes() -> None:
     assert list(profile) == ["x", "any"], "in the model's order, so that equal requests are equal"
     assert read_profiles({"x": (2, 2)}, None, None) == ()
     assert len(read_profiles(INPUTS, None, [WHOLE, WHOLE])) == 2
+
+
+def test_shapes_in_other_numbers_and_lists() -> None:
+    import numpy as np
+
+    for given in ((np.int64(2), 3), [2, np.int32(3)], [[2, 3]], ([2, 3],) * 3):
+        assert read_profiles({"x": (None, 3)}, {"x": given}, None) == ({"x": ((2, 3),) * 3},)  # type: ignore[dict-item]
+    for refused in ((np.True_, 3), (np.float64(2), 3)):
+        with pytest.raises(zl.InvalidArgument):
+            read_profiles({"x": (None, 3)}, {"x": refused}, None)  # type: ignore[dict-item]
+    assert read_profiles({"s": ()}, {"s": ()}, None) == ({"s": ((), (), ())},)
+
+
+@pytest.mark.parametrize("shapes", [None, {"x": (2, 3)}, {"x": ((1, 3), (2, 3), (4, 3))}])
+def test_an_input_without_a_rank(shapes: Any) -> None:
+    """The parser takes it for a scalar, and then complains of the profile."""
+    model = onnx.load_from_string(models.relu())
+    model.graph.input[0].type.tensor_type.ClearField("shape")
+    with pytest.raises(zl.Unsupported, match="how many dimensions") as caught:
+        zl.build(model.SerializeToString(), shapes=shapes)
+    assert_three_parts(str(caught.value))
+    assert caught.value.subject == "x"
+
+
+class Nameless:
+    def __fspath__(self) -> str:
+        raise RuntimeError("no name")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("isolate", None),
+        ("isolate", "no"),
+        ("progress", None),
+        ("progress", 1),
+        ("cache", None),
+        ("cache", 0),
+        ("cache", ""),
+        ("cache", b"folder"),
+        ("cache", "a\0b"),
+        ("cache", "a\ud800"),
+        ("cache", Nameless()),
+        ("model", None),
+        ("model", Nameless()),
+        ("model", "a\0b"),
+        ("model", ""),
+    ],
+)
+def test_wrong_arguments(name: str, value: Any) -> None:
+    given: Any = {"model": models.relu()} | {name: value}
+    with pytest.raises(zl.InvalidArgument) as caught:
+        zl.build(**given)
+    assert caught.value.subject == name
+    assert_three_parts(str(caught.value))
+
+
+def test_a_model_file_beyond_its_format(tmp_path: Path) -> None:
+    """Parsers take more than 2 GB for nothing at all; a field of zeros makes the file that long."""
+    path = tmp_path / "long.onnx"
+    size = 2200 << 20
+    length = bytes((size >> 7 * i) & 127 | (128 if i < 4 else 0) for i in range(5))
+    with open(path, "wb") as file:
+        file.write(models.relu() + b"\xa2\x06" + length)
+        file.truncate(file.tell() + size)
+    with pytest.raises(zl.InvalidModel, match="external data") as caught:
+        zl.build(path)
+    assert_three_parts(str(caught.value))
 
 
 @pytest.mark.parametrize("profiles", [[], "x", [WHOLE, 3], [WHOLE, {}]])

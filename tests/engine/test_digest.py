@@ -106,6 +106,27 @@ def test_external_data_of_bytes(external: Path) -> None:
     assert_three_parts(str(caught.value))
 
 
+def test_bytes_and_the_folder_of_their_data(
+    external: Path, tmp_path: Path, reads: list[str]
+) -> None:
+    folder = external.parent
+    memo = Memo(tmp_path / "memo", settle_seconds=0)
+    found = digest_model(external.read_bytes(), memo, folder=folder)
+    assert found.model == sha(external)
+    assert found.external_data == digest_model(external).external_data
+    reads.clear()
+    assert digest_model(external.read_bytes(), memo, folder=folder) == found
+    assert reads == [], "what the memo knows is not read again"
+    (folder / "v.bin").write_bytes(bytes(4000))
+    assert not found.unchanged()
+
+
+def test_locations_that_are_known(external: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = digest_model(external)
+    monkeypatch.setattr(module._native, "read_model", None)
+    assert digest_model(external, locations=["v.bin", "weights/w.bin"]) == found
+
+
 def test_what_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(zl.NotFound) as caught:
         digest_model(tmp_path / "none.onnx")

@@ -14,6 +14,7 @@ from tests.engine.engines import engine, manifest, plan
 from tests.python.messages import assert_three_parts
 from zerolane.engine import Engine, is_engine_file, read, read_head, write
 from zerolane.engine.file import _HEADER, _START, MAGIC
+from zerolane.engine.manifest import Manifest
 
 FOLDER = Path(__file__).parents[1] / "models"
 
@@ -69,6 +70,38 @@ def test_an_engine_object(path: Path, tmp_path: Path) -> None:
     assert again.plan == made.plan
     assert "resnet.onnx" in repr(again)
     assert "1.7.1" in repr(again)
+
+
+def test_the_plans_digest_is_taken_when_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = []
+    real = Manifest.with_plan
+
+    def counted(self: Manifest, view: bytes | memoryview) -> Manifest:
+        taken.append(memoryview(view).nbytes)
+        return real(self, view)
+
+    monkeypatch.setattr(Manifest, "with_plan", counted)
+    made = engine()
+    assert "MiB" in repr(made)
+    assert taken == []
+    made.save(tmp_path / "one.engine")
+    made.save(tmp_path / "two.engine")
+    assert made.manifest is made.manifest
+    assert made.manifest.plan_digest == hashlib.sha256(made.plan).hexdigest()
+    assert taken == [5000], "once for all"
+    assert (tmp_path / "one.engine").read_bytes() == (tmp_path / "two.engine").read_bytes()
+    with pytest.raises(AttributeError):
+        made.manifest = manifest()  # type: ignore[misc]
+
+
+def test_a_manifest_that_nobody_would_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zerolane.engine.file._MOST_MANIFEST", 10_000)
+    with pytest.raises(zl.InvalidArgument) as caught:
+        engine(extra={"metadata": "x" * 10_000}).save(tmp_path / "a.engine")
+    assert_three_parts(str(caught.value))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_any_buffer_is_a_plan(tmp_path: Path) -> None:

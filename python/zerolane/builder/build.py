@@ -8,21 +8,20 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Unpack
 
 from zerolane import _native
-from zerolane.builder import isolated, request
-from zerolane.builder.isolated import Stop, Work
+from zerolane.builder import request
 from zerolane.builder.options import BuildFields, BuildOptions, merge
 from zerolane.builder.profiles import Shapes, read_profiles
 from zerolane.builder.progress import Forecast, Phases, Progress, Teller
-from zerolane.builder.report import UnsupportedReport, unsupported
 from zerolane.builder.request import PRECISIONS, BuilderLibrary
-from zerolane.builder.source import open_source
+from zerolane.builder.source import open_source, read_path
+from zerolane.builder.work import Stop, Work
 from zerolane.engine import Cache, Engine, Manifest
 from zerolane.engine.atomic import write_atomic
+from zerolane.engine.manifest import now
 from zerolane.errors import Cancelled, DeadlineExceeded, InvalidArgument
 
 BACKENDS = ("tensorrt", "tensorrt-rtx")
@@ -43,9 +42,10 @@ def build(
 ) -> Engine:
     """Build an engine from an ONNX model. Blocks; other threads go on.
 
-    model: path of an .onnx file, or its bytes.
+    model: path of an .onnx file, or its bytes (with folder= where weights lie in files beside it).
     backend: "tensorrt-rtx" (needs no GPU) or "tensorrt".
-    shapes: for each input with free dimensions one shape, or its least, best and greatest.
+    shapes: for each input with free dimensions one shape, or its least, best and greatest. Inputs
+        of fixed shape and scalars need none. Inputs whose values decide shapes are Unsupported.
     profiles: several such mappings, one an optimization profile, instead of `shapes`.
     precision: "fp16" or "bf16" converts the model first (`zl.optimize`); None builds it as typed.
     cache: True looks in and adds to the cache of engines; a path is another folder for it.
@@ -55,8 +55,9 @@ def build(
         (fraction, text).
     options, fields: see `BuildOptions`; fields given by name go over `options`.
 
-    Raises NotFound, InvalidModel, InvalidArgument (ShapeMismatch), Unavailable (no library),
-    Unsupported (UnsupportedGraph lists the nodes), BackendCrashed, DeadlineExceeded, OutOfMemory.
+    Raises NotFound, InvalidModel, InvalidArgument (ShapeMismatch), Unavailable (no library, or no
+    process or descriptor for a child), Unsupported (UnsupportedGraph lists the nodes),
+    BackendCrashed, DeadlineExceeded, OutOfMemory.
     """
     job = Build(
         model,
@@ -99,6 +100,9 @@ class Build:
         self._precision = precision
         self._options = merge(options, fields)
         request.check_backend(self._options, backend)
+        _check("isolate", isolate, isinstance(isolate, bool), "True or False")
+        fits = isinstance(progress, bool) or callable(progress)
+        _check("progress", progress, fits, "True, False or a callable")
         self._isolate = isolate
         self._progress = progress
         self._source = open_source(model, self._options.folder)
@@ -136,16 +140,17 @@ class Build:
         """The model's digest is taken beside the build: only the manifest needs it."""
         started = time.monotonic()
         digests: list[Any] = []
+        source = self._source  # alone: a build that fails at once leaves the thread to itself
 
         def digest() -> None:
             with contextlib.suppress(Exception):  # then it is tried again below, and raised there
-                digests.append(self._source.digest(None))
+                digests.append(source.digest(None))
 
         reader = threading.Thread(target=digest, name="zerolane-digest", daemon=True)
         reader.start()
         built = self._work_and_build(library, None)
         reader.join()
-        known = digests[0] if digests else self._source.digest(None)
+        known = digests[0] if digests else source.digest(None)
         return self._finish(self._manifest(known, library), built, started)
 
     def _wait(self, who: str) -> None:
@@ -169,10 +174,11 @@ class Build:
             asked,
             inputs=request.specs(built["inputs"], facts["inputs"]),
             outputs=request.specs(built["outputs"], facts["outputs"]),
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            created=now(),
             build_seconds=round(time.monotonic() - started, 3),
             host_code=options.version_compatible and not options.exclude_lean_runtime,
-            extra={name: built[name] for name in ("layers", "peak_bytes") if name in built},
+            extra={"metadata": self._source.metadata}
+            | {name: built[name] for name in ("layers", "peak_bytes") if name in built},
         )
         return Engine(done, memoryview(built["plan"]))
 
@@ -186,6 +192,8 @@ class Build:
             if built is None:
                 raise self._cancelled() if self._stop.is_set() else self._late()
             if built["unsupported"] is not None:
+                from zerolane.builder.report import UnsupportedReport, unsupported
+
                 nodes = self._source.nodes
                 report = UnsupportedReport.read(built["unsupported"], nodes)
                 raise unsupported(self._source.name, library.title, report, nodes)
@@ -219,6 +227,8 @@ class Build:
         if self._stop.is_set():
             return None
         if self._isolate:
+            from zerolane.builder import isolated  # not needed for an engine from the cache
+
             return isolated.run(work, self._stop, deadline, teller)
 
         def follow(phases: Phases) -> bool:
@@ -232,7 +242,7 @@ class Build:
                 work.name,
                 work.path,
                 work.content,
-                work.options,
+                dict(work.options),
                 work.timing_cache,
                 follow,
                 None,
@@ -261,14 +271,19 @@ def _choose(name: str, value: object, allowed: tuple[str | None, ...]) -> None:
         )
 
 
+def _check(name: str, value: object, fits: bool, expected: str) -> None:
+    if not fits:
+        raise InvalidArgument(
+            f"building an engine: {name} is {value!r:.60}, expected {expected}; correct it", name
+        )
+
+
 def _open_cache(cache: bool | str | os.PathLike[str]) -> Cache | None:
-    if cache is True:
-        return Cache()
     if cache is False:
         return None
-    if isinstance(cache, str | os.PathLike) and os.fspath(cache):
-        return Cache(cache)
-    raise InvalidArgument(
-        f"building an engine: cache is {cache!r:.60}, expected True, False or a folder; correct it",
-        "cache",
-    )
+    if cache is True:
+        return Cache()
+    if isinstance(cache, str | os.PathLike):
+        return Cache(read_path(cache, "cache"))
+    _check("cache", cache, False, "True, False or a folder")
+    return None

@@ -13,9 +13,13 @@ import os
 import resource
 import signal
 import sys
-from typing import Any
 
 from zerolane import _native
+
+TYPE_CHECKING = False  # as typing's, without importing it
+
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def main() -> None:
@@ -52,17 +56,21 @@ def main() -> None:
             follow if request["follow"] else None,
             note,
         )
-    except BaseException as error:
-        code = getattr(error, "code", None) or "internal"
-        message = str(error) if hasattr(error, "code") else f"{type(error).__name__}: {error}"
-        say(error=[code, message, getattr(error, "subject", "")])
-    else:
         plan = built.pop("plan")
         if plan is not None:
             _write_all(request["plan"], memoryview(plan))
         if built["timing_cache"] is not None:
             built["timing_cache"] = built["timing_cache"].hex()
         built["peak_bytes"] = _peak_bytes()
+    except OSError as error:
+        found = f"building {request['name']}: the plan could not be handed over ({error})"
+        remedy = "free memory, raise the limit on the size of files, or use isolate=False"
+        say(error=["out_of_memory", f"{found}; {remedy}", request["name"]])
+    except BaseException as error:
+        code = getattr(error, "code", None) or "internal"
+        message = str(error) if hasattr(error, "code") else f"{type(error).__name__}: {error}"
+        say(error=[code, message, getattr(error, "subject", "")])
+    else:
         say(built=built)
     os._exit(0)  # the library's own exit handlers have nothing to save
 

@@ -8,6 +8,8 @@ travel through pipes and files in memory. The kernel ends the child when its par
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import json
 import logging
 import mmap
@@ -16,17 +18,22 @@ import selectors
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import zerolane
 from zerolane import _native
 from zerolane.builder.progress import Teller
-from zerolane.errors import BackendCrashed, InternalError, OutOfMemory, Unavailable, from_native
+from zerolane.builder.work import Stop, Work
+from zerolane.errors import (
+    BackendCrashed,
+    Error,
+    InternalError,
+    OutOfMemory,
+    Unavailable,
+    from_native,
+)
 
 _NOTE_BYTES = 4096
 _TAIL_BYTES = 4000
@@ -34,55 +41,14 @@ _TICK_S = 0.1
 
 # Run by a Python without site-packages; the package and its native module come from here.
 _START = """
-import importlib.util as u, sys
+import sys
 folder, native = sys.argv[1:]
-sys.path.insert(0, folder)
-spec = u.spec_from_file_location("zerolane._native", native)
-module = u.module_from_spec(spec)
-sys.modules["zerolane._native"] = module
-spec.loader.exec_module(module)
+sys.path.append(folder)  # behind the standard library, which nothing in there may replace
+import zerolane
+zerolane.__path__.insert(0, native)
 from zerolane.builder.child import main
 main()
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """One build as the native core takes it."""
-
-    name: str
-    library: str
-    path: str | None
-    content: bytes | None
-    options: Mapping[str, Any]
-    timing_cache: bytes | None
-    """What the timing cache begins with; None: none takes part."""
-
-
-class Stop:
-    """Asks a build to end: `set` from any thread, any number of times."""
-
-    def __init__(self) -> None:
-        self._read, self._write = os.pipe()
-        os.set_blocking(self._write, False)
-        self._lock = threading.Lock()
-        self._wanted = False
-
-    def set(self) -> None:
-        with self._lock:
-            if not self._wanted:
-                self._wanted = True
-                os.write(self._write, b"x")
-
-    def is_set(self) -> bool:
-        return self._wanted
-
-    def fileno(self) -> int:
-        return self._read
-
-    def __del__(self) -> None:
-        os.close(self._read)
-        os.close(self._write)
 
 
 @dataclass(slots=True)
@@ -111,31 +77,36 @@ def run(
             "process can be started; use isolate=False",
             "sys.executable",
         )
-    note = os.memfd_create("zerolane-note")
-    plan = os.memfd_create("zerolane-plan")
-    model = -1
-    events, events_child = os.pipe()
+    opened: list[int] = []  # all of them are closed at the end
     child: subprocess.Popen[bytes] | None = None
     try:
-        os.ftruncate(note, _NOTE_BYTES)
-        if work.content is not None:
-            model = os.memfd_create("zerolane-model")
-            _fill(model, work.content)
-        package = str(Path(zerolane.__file__).parent.parent)
-        given = [fd for fd in (note, plan, events_child, model) if fd >= 0]
-        child = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _START, package, _native.__file__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            pass_fds=given,
-            close_fds=True,
-        )
+        try:
+            stop.fileno()
+            note, plan = _memory("note", opened), _memory("plan", opened)
+            os.ftruncate(note, _NOTE_BYTES)
+            model = -1
+            if work.content is not None:
+                model = _memory("model", opened)
+                _fill(model, work.content)
+            events, events_child = (_keep(fd, opened) for fd in os.pipe())
+            # In an editable installation they lie apart.
+            package = os.path.dirname(os.path.dirname(zerolane.__file__))
+            native = os.path.dirname(_native.__file__)
+            child = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", _START, package, native],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                pass_fds=[fd for fd in opened if fd != events],
+                close_fds=True,
+            )
+        except OSError as error:
+            raise _cannot_start(work.name, error) from error
+        opened.remove(events_child)
         os.close(events_child)
-        events_child = -1
         request = {
             "parent": os.getpid(),
-            "events": given[2],
+            "events": events_child,
             "note": note,
             "plan": plan,
             "model": model,
@@ -164,9 +135,37 @@ def run(
     finally:
         if child is not None:
             _end(child)
-        for descriptor in (note, plan, events, events_child, model):
-            if descriptor >= 0:
-                os.close(descriptor)
+        for descriptor in opened:
+            os.close(descriptor)
+
+
+def _memory(what: str, opened: list[int]) -> int:
+    """A file in memory."""
+    return _keep(os.memfd_create(f"zerolane-{what}"), opened)
+
+
+def _keep(descriptor: int, opened: list[int]) -> int:
+    """Enters a descriptor into `opened`; one that stands where 0, 1 or 2 were closed is moved."""
+    if descriptor <= 2:
+        low = descriptor
+        try:
+            descriptor = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, 3)
+        finally:
+            os.close(low)
+    opened.append(descriptor)
+    return descriptor
+
+
+def _cannot_start(name: str, error: OSError) -> Error:
+    """The error for a system that refuses a process, a descriptor or a file in memory."""
+    doing = f"building {name}: no child process could be started ({error})"
+    if error.errno == errno.ENOMEM:
+        return OutOfMemory(f"{doing}, expected room for one; free memory", name)
+    return Unavailable(
+        f"{doing}; raise the limit (ulimit -n, ulimit -u), check sys.executable, or use "
+        "isolate=False",
+        name,
+    )
 
 
 def _listen(

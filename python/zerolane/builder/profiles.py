@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from operator import index
+from typing import Any, SupportsIndex
 
 from zerolane.builder.source import Dims
-from zerolane.errors import InvalidArgument, ShapeMismatch
+from zerolane.errors import InvalidArgument, ShapeMismatch, Unsupported
 
 Shape = tuple[int, ...]
 Range = tuple[Shape, Shape, Shape]
@@ -68,7 +69,10 @@ def _profile(inputs: Mapping[str, Dims | None], given: Any) -> dict[str, Range]:
 
 
 def _range(name: str, value: Any, dims: Dims | None) -> Range:
-    bounds = value if _is_list(value) and value and all(map(_is_list, value)) else (value,) * 3
+    several = _is_list(value) and value and all(map(_is_list, value))
+    bounds = value if several else (value,) * 3
+    if len(bounds) == 1:
+        bounds = (*bounds,) * 3
     if len(bounds) != 3:
         raise InvalidArgument(
             f"reading the shapes of input {name!r}: there are {len(bounds)}, expected one, or "
@@ -93,11 +97,11 @@ def _range(name: str, value: Any, dims: Dims | None) -> Range:
 
 def _shape(name: str, value: Any, dims: Dims | None) -> Shape:
     doing = f"reading the shapes of input {name!r}"
-    if not _is_list(value) or not all(type(d) is int for d in value):
+    if not _is_list(value) or not all(map(_is_size, value)):
         raise InvalidArgument(
             f"{doing}: {value!r:.100} is no shape, expected integers; give (1, 3, 224, 224)", name
         )
-    shape = tuple(value)
+    shape = tuple(map(index, value))
     if any(not 0 <= d <= GREATEST for d in shape):
         raise ShapeMismatch(
             f"{doing}: {list(shape)!s:.100} has a size outside 0 to {GREATEST}; give the sizes "
@@ -105,7 +109,7 @@ def _shape(name: str, value: Any, dims: Dims | None) -> Shape:
             name,
         )
     if dims is None:
-        return shape
+        raise _no_rank(name)
     if len(shape) != len(dims):
         raise ShapeMismatch(
             f"{doing}: {list(shape)!s:.100} has {len(shape)} dimensions, the model declares "
@@ -130,7 +134,9 @@ def _complete(
         return
     name = missing[0]
     dims = inputs[name]
-    example = "1x3x224x224" if dims is None else "x".join(str(d or 1) for d in dims)
+    if dims is None:
+        raise _no_rank(name)
+    example = "x".join(str(d or 1) for d in dims)
     raise InvalidArgument(
         f"reading shapes: input {name!r} is {_text(dims)} and has no range of shapes"
         + (f" (nor have {', '.join(missing[1:])})" if missing[1:] else "")
@@ -141,11 +147,23 @@ def _complete(
     )
 
 
+def _no_rank(name: str) -> Unsupported:
+    """The libraries take such an input for a scalar, whatever a profile says."""
+    return Unsupported(
+        f"reading shapes: the model does not say how many dimensions input {name!r} has, expected "
+        "as many as it will be run with; export it again with a shape (sizes may be free)",
+        name,
+    )
+
+
+def _is_size(value: object) -> bool:
+    """Whole numbers of any kind (NumPy's too), but no truth values."""
+    return isinstance(value, SupportsIndex) and type(value).__name__ not in ("bool", "bool_")
+
+
 def _is_list(value: object) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str | bytes)
 
 
-def _text(dims: Dims | None) -> str:
-    if dims is None:
-        return "of unknown rank"
+def _text(dims: Dims) -> str:
     return "[" + ", ".join("?" if d is None else str(d) for d in dims) + "]"

@@ -32,7 +32,7 @@ class Teller:
         self._report: Callable[[float, str], object] | None = None
         if callable(progress):
             self._report = progress
-        elif progress and sys.stderr.isatty():
+        elif progress and sys.stderr is not None and sys.stderr.isatty():
             self._report = _line
         self._forecast_s = forecast_s
         self._started = time.monotonic()

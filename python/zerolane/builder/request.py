@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from zerolane.engine import Manifest
 from zerolane.engine.digest import ModelDigest
 from zerolane.engine.environment import gpu_here, this_platform
 from zerolane.errors import NotFound, Unavailable, Unsupported
-from zerolane.runtimes import onnxruntime, tensorrt
+from zerolane.runtimes import tensorrt
 from zerolane.types import TensorSpec
 
 PRECISIONS = ("fp16", "bf16")
@@ -144,7 +143,10 @@ def convert(
 
     Compared with the original on random values where ONNX Runtime is at hand; `zl.optimize` warns.
     """
+    import tempfile
+
     from zerolane import optimize
+    from zerolane.runtimes import onnxruntime
 
     try:
         onnxruntime.open_library()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,10 +9,12 @@ from functools import cached_property
 from typing import Any
 
 from zerolane import _native
+from zerolane.engine.atomic import absolute
 from zerolane.engine.digest import Memo, ModelDigest, digest_model
 from zerolane.errors import InvalidArgument, InvalidModel, NotFound
 
 Dims = tuple[int | None, ...]
+_MOST_BYTES = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -41,23 +42,37 @@ class Source:
         """The nodes of the main graph, in the file's order."""
         return [node for node in self.facts["nodes"] if not node["path"]]
 
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What the model says of itself, in the form of `Session.metadata`."""
+        facts = self.facts
+        return {
+            "producer": facts["producer"],
+            "graph_name": facts["graph_name"],
+            "domain": facts["domain"],
+            "description": facts["doc"],
+            "version": facts["model_version"],
+            "custom": dict(facts["metadata"]),
+        }
+
+    @property
+    def locations(self) -> list[str]:
+        """The names of the files with weights, as the model gives them."""
+        tensors = (*self.facts["initializers"], *self.facts["constants"])
+        return sorted({str(tensor["location"]) for tensor in tensors if tensor["external"]})
+
     def digest(self, memo: Memo | None) -> ModelDigest:
         """Of the model's bytes and of the files beside it."""
         if self.path is not None:
-            return digest_model(self.path, memo)
+            # What goes into the memo is read together with the digest.
+            return digest_model(self.path, memo, locations=self.locations if memo is None else None)
         assert self.content is not None
-        files = self.external_files()
-        if not files:
-            return digest_model(self.content)
-        digests = {place: _file_digest(path) for place, path in files.items()}
-        return ModelDigest(hashlib.sha256(self.content).hexdigest(), digests, {})
+        return digest_model(self.content, memo, folder=self.folder, locations=self.locations)
 
     def external_files(self) -> dict[str, str]:
         """Location to path of every file with weights beside the model. Checks that they exist."""
-        tensors = (*self.facts["initializers"], *self.facts["constants"])
-        places = sorted({str(t["location"]) for t in tensors if t["external"]})
         found = {}
-        for place in places:
+        for place in self.locations:
             if self.folder is None:
                 raise InvalidArgument(
                     f"building {self.name}: its weights lie in a file {place!r}, and bytes have no "
@@ -86,17 +101,17 @@ def open_source(model: object, folder: str | os.PathLike[str] | None) -> Source:
     """Look at a path or at bytes. Raises NotFound, InvalidModel, InvalidArgument, Unsupported."""
     if isinstance(model, bytes | bytearray | memoryview):
         content = bytes(model)
-        base = None if folder is None else os.path.abspath(os.fspath(folder))
+        base = None if folder is None else absolute(read_path(folder, "folder"), "folder")
         return _checked(Source("<bytes>", None, content, base, _native.read_model(content)))
     if isinstance(model, str | os.PathLike):
-        path = os.fspath(model)
-        if isinstance(path, bytes):
-            path = os.fsdecode(path)
+        path = read_path(model, "model")
+        # For people: what no character set knows would not get through the native core either.
+        name = os.fsencode(os.path.basename(path)).decode(errors="replace")
         if not os.path.isfile(path):
             what = "a folder" if os.path.isdir(path) else "no file"
             raise NotFound(
-                f"building {os.path.basename(path)}: there is {what} {path!r} (in "
-                f"{os.getcwd()!r}); give the path of an .onnx file",
+                f"building {name}: there is {what} {path!r} (in {_here()}); give the path of an "
+                ".onnx file",
                 path,
             )
         if folder is not None:
@@ -105,9 +120,9 @@ def open_source(model: object, folder: str | os.PathLike[str] | None) -> Source:
                 "bytes only",
                 "folder",
             )
-        path = os.path.abspath(path)
+        path = absolute(path, "model")
         facts = _native.read_model(path)
-        return _checked(Source(os.path.basename(path), path, None, os.path.dirname(path), facts))
+        return _checked(Source(name, path, None, os.path.dirname(path), facts))
     raise InvalidArgument(
         f"building a model: a {type(model).__name__} was given, expected a path or bytes; give "
         "model.SerializeToString() for an onnx.ModelProto",
@@ -115,8 +130,40 @@ def open_source(model: object, folder: str | os.PathLike[str] | None) -> Source:
     )
 
 
+def read_path(given: object, what: str) -> str:
+    """A path as text. Raises InvalidArgument for what no file can be called."""
+    try:
+        path = os.fsdecode(given)  # type: ignore[arg-type]
+        os.fsencode(path)
+    except Exception as error:
+        raise InvalidArgument(
+            f"building an engine: {what} is no path ({type(error).__name__}: {error}), expected "
+            "text or os.PathLike; correct it",
+            what,
+        ) from error
+    if not path or "\0" in path:
+        raise InvalidArgument(
+            f"building an engine: {what} is {path!r:.60}, expected a path; correct it", what
+        )
+    return path
+
+
+def _here() -> str:
+    try:
+        return repr(os.getcwd())
+    except OSError:
+        return "a folder that is gone"
+
+
 def _checked(source: Source) -> Source:
     """The parsers of some releases take nearly anything for an empty model."""
+    size = os.path.getsize(source.path) if source.path is not None else len(source.content or b"")
+    if size > _MOST_BYTES:
+        raise InvalidModel(
+            f"building {source.name}: it has {size} bytes, expected {_MOST_BYTES} at most, as in "
+            "every file of protocol buffers; save its weights as external data",
+            source.name,
+        )
     facts = source.facts
     if not facts["outputs"] or not facts["nodes"]:
         missing = "outputs" if not facts["outputs"] else "nodes"
@@ -127,8 +174,3 @@ def _checked(source: Source) -> Source:
         )
     source.external_files()
     return source
-
-
-def _file_digest(path: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from zerolane.errors import NotFound
+
 Bytes = bytes | bytearray | memoryview
 
 _SUFFIX = ".zl-tmp"
@@ -77,3 +79,15 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def absolute(path: str, what: str) -> str:
+    """A path from the root on, with its ".." (links). Raises NotFound: no current folder."""
+    try:
+        return path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
+    except OSError as error:
+        raise NotFound(
+            f"looking up {what} {path!r}: the current folder is gone ({error.strerror}), expected "
+            "one that is there; change to one, or give an absolute path",
+            path,
+        ) from error

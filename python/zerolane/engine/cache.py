@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zerolane.engine.atomic import remove_stale
+from zerolane.engine.atomic import absolute, remove_stale
 from zerolane.engine.digest import Memo
 from zerolane.engine.file import Engine, read, read_head
 from zerolane.engine.lock import Lock, lock_file, remove_unheld
@@ -69,7 +69,7 @@ class Cache:
     """
 
     def __init__(self, folder: str | os.PathLike[str] | None = None) -> None:
-        self.folder = default_folder() if folder is None else Path(folder).absolute()
+        self.folder = default_folder() if folder is None else _folder(folder)
         self.memo = Memo(self.folder / "digests")
         self._engines = self.folder / "engines"
         self._locks = self.folder / "locks"
@@ -296,9 +296,13 @@ def default_folder() -> Path:
     """$ZEROLANE_CACHE, or zerolane in the user's cache folder."""
     given = os.environ.get(ENVIRONMENT_VARIABLE)
     if given:
-        return Path(given).absolute()
+        return _folder(given)
     user = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(user).absolute() / "zerolane"
+    return _folder(user) / "zerolane"
+
+
+def _folder(given: str | os.PathLike[str]) -> Path:
+    return Path(absolute(os.fspath(given), "the cache's folder"))
 
 
 def _warn(text: str) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,37 +87,53 @@ class Memo:
 
 
 def digest_model(
-    model: str | os.PathLike[str] | bytes | bytearray | memoryview, memo: Memo | None = None
+    model: str | os.PathLike[str] | bytes | bytearray | memoryview,
+    memo: Memo | None = None,
+    *,
+    folder: str | os.PathLike[str] | None = None,
+    locations: Sequence[str] | None = None,
 ) -> ModelDigest:
     """Digests of an ONNX model and of the external files it names. Blocks; reads all of them.
 
-    With a `memo` (`Cache.memo`) files that it knows are not read again. Raises NotFound (the model
-    or an external file is missing), InvalidModel (not ONNX), InvalidArgument.
+    With a `memo` (`Cache.memo`) files that it knows are not read again. folder: where the external
+    files of bytes lie. locations: their names, where the caller has read the model already. Raises
+    NotFound (the model or an external file is missing), InvalidModel (not ONNX), InvalidArgument.
     """
+    stamps: dict[str, _Stamp] = {}
     if isinstance(model, bytes | bytearray | memoryview):
         data = bytes(model)
-        locations = _locations(data)
-        if locations:
+        name = "<bytes>"
+        facts: dict[str, Any] = {"digest": hashlib.sha256(data).hexdigest()}
+        named = _locations(data) if locations is None else locations
+        if named and folder is None:
             raise InvalidArgument(
-                f"reading a model from bytes: it keeps data in {locations[0]!r}, expected all of "
+                f"reading a model from bytes: it keeps data in {named[0]!r}, expected all of "
                 "it in the bytes; give the path of the model file instead",
                 "model",
             )
-        return ModelDigest(hashlib.sha256(data).hexdigest(), {}, {})
-    path = os.path.realpath(model)
-    stamps: dict[str, _Stamp] = {}
-    name = os.path.basename(path)
-    facts = _digest(path, f"reading model {name}", memo, stamps, is_model=True)
+        base = "" if folder is None else os.fspath(folder)
+    else:
+        path = os.path.realpath(model)
+        name, base = os.path.basename(path), os.path.dirname(path)
+        facts = _digest(path, f"reading model {name}", memo, stamps, locations, is_model=True)
+        named = facts["external"]
     external = {}
-    for location in facts["external"]:
-        data_path = os.path.realpath(os.path.join(os.path.dirname(path), location))
+    for location in named:
+        data_path = os.path.realpath(os.path.join(base, location))
         doing = f"reading external data {location!r} of model {name}"
-        external[location] = _digest(data_path, doing, memo, stamps, is_model=False)["digest"]
+        found = _digest(data_path, doing, memo, stamps, None, is_model=False)
+        external[location] = found["digest"]
     return ModelDigest(facts["digest"], external, stamps)
 
 
 def _digest(
-    path: str, doing: str, memo: Memo | None, stamps: dict[str, _Stamp], *, is_model: bool
+    path: str,
+    doing: str,
+    memo: Memo | None,
+    stamps: dict[str, _Stamp],
+    locations: Sequence[str] | None,
+    *,
+    is_model: bool,
 ) -> dict[str, Any]:
     try:
         if not os.path.isfile(path):
@@ -130,7 +146,7 @@ def _digest(
                 return known
             facts: dict[str, Any] = {"digest": hashlib.file_digest(file, "sha256").hexdigest()}
             if is_model:
-                facts["external"] = _locations(path)
+                facts["external"] = _locations(path) if locations is None else list(locations)
             if memo is not None and _stamp(os.stat(path)) == stamp:
                 memo.put(path, stamp, facts)
             return facts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import platform
+import os
 import sys
 from typing import Any
 
@@ -15,7 +15,7 @@ from zerolane.runtimes import tensorrt
 
 def this_platform() -> str:
     """The platform's name in manifests, like "linux-x86_64"."""
-    return f"{sys.platform}-{platform.machine()}"
+    return f"{sys.platform}-{os.uname().machine}"
 
 
 @functools.cache

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from zerolane.engine import signature as signatures
-from zerolane.engine.atomic import write_atomic
+from zerolane.engine.atomic import absolute, write_atomic
 from zerolane.engine.manifest import FORMAT_VERSION, Manifest
 from zerolane.errors import DeviceError, Error, InvalidArgument, InvalidModel, NotFound, Unsupported
 
@@ -37,17 +37,21 @@ class Engine:
     What `zl.build` returns; `Engine.read` gives one for a file.
     """
 
-    __slots__ = ("manifest", "plan")
+    __slots__ = ("_manifest", "plan")
 
-    manifest: Manifest
-    """What it was built from, with and for."""
     plan: memoryview
     """The vendor library's bytes, read-only; owns what it shows (bytes, or a mapped file)."""
 
     def __init__(self, manifest: Manifest, plan: bytes | bytearray | memoryview) -> None:
-        view = memoryview(plan).cast("B").toreadonly()
-        self.manifest = manifest if manifest.plan_digest else manifest.with_plan(view)
-        self.plan = view
+        self._manifest = manifest
+        self.plan = memoryview(plan).cast("B").toreadonly()
+
+    @property
+    def manifest(self) -> Manifest:
+        """What it was built from, with and for. The plan's digest is taken when first asked for."""
+        if not self._manifest.plan_digest:
+            self._manifest = self._manifest.with_plan(self.plan)
+        return self._manifest
 
     @classmethod
     def read(cls, path: str | os.PathLike[str], *, require_signature: Any = None) -> Engine:
@@ -56,13 +60,13 @@ class Engine:
 
     def save(self, path: str | os.PathLike[str], *, sign: Any = None) -> None:
         """Write it as an engine file; see `write`."""
-        write(path, self.manifest, self.plan, sign=sign)
+        _write(path, self.manifest, self.plan, sign)
 
     def __repr__(self) -> str:
-        m = self.manifest
+        m = self._manifest
         return (
             f"<zerolane.Engine of {m.model}: {m.backend} {m.library_version}, "
-            f"{m.precision or 'as typed'}, {m.plan_size / 2**20:.1f} MiB>"
+            f"{m.precision or 'as typed'}, {self.plan.nbytes / 2**20:.1f} MiB>"
         )
 
 
@@ -91,14 +95,25 @@ def write(
     written), DeviceError (disk full or failing).
     """
     view = memoryview(plan).cast("B")
-    text = manifest.with_plan(view).to_json()
+    _write(path, manifest.with_plan(view), view, sign)
+
+
+def _write(path: str | os.PathLike[str], manifest: Manifest, view: memoryview, sign: Any) -> None:
+    """manifest: with the plan's size and digest."""
+    text = manifest.to_json()
+    if len(text) > _MOST_MANIFEST:
+        raise InvalidArgument(
+            f"writing engine {os.path.basename(path)}: its manifest takes {len(text)} bytes, "
+            f"expected {_MOST_MANIFEST} at most; drop metadata from the model",
+            os.fspath(path),
+        )
     signature = b"" if sign is None else signatures.sign(text, sign)
     end = _START + len(text) + len(signature)
     offset = -(-end // _ALIGNMENT) * _ALIGNMENT
     head = _HEADER.pack(MAGIC, FORMAT_VERSION, len(text), len(signature), 0, offset, view.nbytes)
     rest = text + signature + bytes(offset - end)
     parts = (head + hashlib.sha256(head + rest).digest() + rest, view)
-    target = Path(os.path.realpath(path))
+    target = Path(os.path.realpath(absolute(os.fspath(path), "engine")))
     try:
         write_atomic(target, parts)
     except OSError as error:

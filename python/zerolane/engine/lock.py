@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import json
 import os
-import platform
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -39,7 +38,7 @@ def lock_file(path: Path, model: str, waiting: Callable[[str], object] | None) -
     descriptor = _acquire(path, waiting)
     try:
         if descriptor is not None:
-            holder = {"pid": os.getpid(), "host": platform.node(), "since": time.time()}
+            holder = {"pid": os.getpid(), "host": os.uname().nodename, "since": time.time()}
             with contextlib.suppress(OSError):
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, json.dumps(holder | {"model": model}).encode(), 0)
@@ -87,7 +86,7 @@ def _holder(descriptor: int) -> str:
     try:
         told = json.loads(os.pread(descriptor, 4096, 0))
         seconds = max(0.0, time.time() - told["since"])
-        where = "" if told["host"] == platform.node() else f" on {told['host']}"
+        where = "" if told["host"] == os.uname().nodename else f" on {told['host']}"
         what = told["model"] or "it"
         return f"process {told['pid']}{where} has been building {what} for {seconds:.0f} s"
     except (OSError, ValueError, KeyError, TypeError):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from datetime import UTC, datetime
 from typing import Any, Self
 
 from zerolane import __version__
@@ -137,8 +137,13 @@ class Manifest:
             self,
             plan_size=memoryview(plan).nbytes,
             plan_digest=hashlib.sha256(plan).hexdigest(),
-            created=self.created or datetime.now(UTC).isoformat(timespec="seconds"),
+            created=self.created or now(),
         )
+
+
+def now() -> str:
+    """The time in the form of `Manifest.created`."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
 
 
 def key(parts: Mapping[str, object]) -> str:
