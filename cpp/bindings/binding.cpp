@@ -94,7 +94,7 @@ py::object PyBinding::bind_memory(const TensorSpec& spec, py::handle given, bool
   if (input && is_shape(given)) {
     Shape shape = read_shape(given, subject);
     check_tensor(spec, spec.dtype, shape, role, session_->name());
-    py::object array = new_ndarray(spec.dtype, shape, view);
+    py::object array = new_host_array(spec.dtype, shape, view);
     std::memset(view->data, 0, view->bytes());  // a run before the first write must not read junk
     return array;
   }
@@ -105,6 +105,11 @@ py::object PyBinding::bind_memory(const TensorSpec& spec, py::handle given, bool
   auto array = py::reinterpret_borrow<py::object>(given);
   if (lent.view.device.kind != DeviceKind::kHost) note_device_array(array);
   return array;
+}
+
+py::object PyBinding::new_host_array(DType dtype, const Shape& shape, View* view) {
+  return stream_ != nullptr ? new_pinned_ndarray(dtype, shape, *stream_, view)
+                            : new_ndarray(dtype, shape, view);
 }
 
 // A library's current stream is the same for all of its arrays; tensors of ours have users each.
@@ -212,7 +217,7 @@ void PyBinding::bind_own_output(size_t index, const Shape& shape) {
     array = to_python(std::move(tensor), like_);
     note_device_array(array);
   } else {
-    array = new_ndarray(spec.dtype, shape, &view);
+    array = new_host_array(spec.dtype, shape, &view);
     std::memset(view.data, 0, view.bytes());
   }
   context_->bind_output(index, view);

@@ -38,6 +38,9 @@ class PyBinding {
   void bind_own_output(size_t index, const Shape& shape);
   void release_own_outputs();
   void request_output(size_t index);
+  // A NumPy array for the host's side of a run: of pinned memory where the context has a stream, so
+  // that it copies from and to it directly.
+  pybind11::object new_host_array(DType dtype, const Shape& shape, View* view);
   void note_device_array(const pybind11::object& array);
   void run_once(int64_t deadline_ns);
   pybind11::object bind_memory(const TensorSpec& spec, pybind11::handle given, bool input,

@@ -84,6 +84,7 @@ trt::BuildOptions read_options(const py::dict& given) {
   options.profiling_verbosity =
       static_cast<trt::ProfilingVerbosity>(given["profiling_verbosity"].cast<int>());
   options.log_level = static_cast<LogLevel>(given["log_level"].cast<int>());
+  options.parse_only = given.contains("parse_only");
   return options;
 }
 

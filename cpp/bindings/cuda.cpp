@@ -7,6 +7,8 @@
 #include "cuda/device.h"
 #include "cuda/library.h"
 #include "cuda/memory.h"
+#include "cuda/tensor.h"
+#include "trt/activation.h"
 
 namespace py = pybind11;
 
@@ -35,7 +37,7 @@ Found look() {
   return found;
 }
 
-py::dict describe(const cuda::DeviceInfo& info, int index) {
+py::dict describe_gpu(const cuda::DeviceInfo& info, int index) {
   py::dict out;
   out["index"] = index;
   out["name"] = text(info.name);
@@ -67,12 +69,42 @@ py::dict cuda_info() {
   out["runtime_version"] = found.runtime;
   py::list devices;
   for (size_t i = 0; i < found.devices.size(); ++i) {
-    devices.append(describe(found.devices[i], static_cast<int>(i)));
+    devices.append(describe_gpu(found.devices[i], static_cast<int>(i)));
   }
   out["devices"] = devices;
   out["problem"] = found.problem.empty() ? py::object(py::none()) : text(found.problem);
   return out;
 }
+
+// The memory of a GPU: `device` is all that zerolane has of it, `tensors` the part of it that is
+// cached for tensors and runs, `pinned` the host's.
+py::dict memory_of(cuda::CudaDevice& gpu) {
+  cuda::MemoryInfo memory;
+  PoolStats device;
+  PoolStats tensors;
+  PoolStats pinned;
+  {
+    ReleaseGil release;
+    memory = gpu.memory();
+    device = gpu.pool().stats();
+    tensors = gpu.tensor_pool()->stats();
+    pinned = gpu.pinned_pool()->stats();
+  }
+  py::dict out;
+  out["free_bytes"] = memory.free_bytes;
+  out["total_bytes"] = memory.total_bytes;
+  out["device"] = describe(device);
+  out["tensors"] = describe(tensors);
+  out["pinned"] = describe(pinned);
+  return out;
+}
+
+cuda::CudaDevice& open_device(int index) {
+  ReleaseGil release;
+  return cuda::open_device(index);
+}
+
+}  // namespace
 
 py::dict describe(const PoolStats& stats) {
   py::dict out;
@@ -85,32 +117,26 @@ py::dict describe(const PoolStats& stats) {
   return out;
 }
 
-py::dict cuda_memory(int index) {
-  cuda::MemoryInfo memory;
-  PoolStats device;
-  PoolStats pinned;
-  {
-    ReleaseGil release;
-    cuda::CudaDevice& gpu = cuda::open_device(index);
-    memory = gpu.memory();
-    device = gpu.pool().stats();
-    pinned = gpu.pinned_pool()->stats();
-  }
+py::dict gpu_pools() {
   py::dict out;
-  out["free_bytes"] = memory.free_bytes;
-  out["total_bytes"] = memory.total_bytes;
-  out["device"] = describe(device);
-  out["pinned"] = describe(pinned);
+  if (cuda::forked()) return out;  // the GPUs are the parent's
+  for (cuda::CudaDevice* gpu : cuda::opened_devices())
+    out[text(gpu->id().text())] = memory_of(*gpu);
   return out;
 }
 
-}  // namespace
+void trim_gpu_pools() {
+  if (cuda::forked()) return;
+  cuda::sweep_lent();
+  trt::ActivationPool::trim_all();
+  for (cuda::CudaDevice* gpu : cuda::opened_devices()) gpu->trim();
+}
 
 void bind_cuda(py::module_& module) {
   using namespace py::literals;
   module.def("cuda_library_path", [] { return text(cuda::library_path()); });
   module.def("cuda_info", &cuda_info);
-  module.def("cuda_memory", &cuda_memory, "index"_a);
+  module.def("cuda_memory", [](int index) { return memory_of(open_device(index)); }, "index"_a);
 }
 
 }  // namespace zerolane::bindings

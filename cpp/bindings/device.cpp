@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "bindings/address.h"
 #include "bindings/dlpack.h"
 #include "bindings/tensor.h"
 #include "bindings/text.h"
@@ -69,7 +70,7 @@ py::dict interface_of(py::handle object, const Subject& subject) {
 void wait_for_interface(const py::dict& interface, Stream& stream) {
   if (!interface.contains("stream") || interface["stream"].is_none()) return;
   auto number = interface["stream"].cast<uintptr_t>();
-  auto* native = reinterpret_cast<cuda::NativeStream*>(number == 1 ? 0 : number);
+  auto* native = address<cuda::NativeStream>(number == 1 ? 0 : number);
   cuda_stream(stream).wait_for_native(native);
 }
 
@@ -128,7 +129,7 @@ void take_cuda_interface(py::handle object, bool copy, bool writable, Stream* st
   py::dict interface = interface_of(object, subject);
   py::tuple data = interface["data"];
   py::tuple dims = interface["shape"];
-  auto address = data[0].cast<uintptr_t>();
+  auto where = data[0].cast<uintptr_t>();
   auto dtype = dtype_from_name(
       py::module_::import("zerolane._arrays")
           .attr("dtype_of_typestr")(interface["typestr"], subject.text, subject.name)
@@ -140,13 +141,13 @@ void take_cuda_interface(py::handle object, bool copy, bool writable, Stream* st
                      "give a plain array of a standard element type", subject.name);
   }
   View& view = lent->view;
-  view.data = reinterpret_cast<void*>(address);
+  view.data = address<void>(where);
   view.dtype = *dtype;
   std::vector<int64_t> extents;
   for (py::handle dim : dims) extents.push_back(dim.cast<int64_t>());
   view.shape = Shape(extents);
   view.device = stream->device_id();
-  if (address != 0) {
+  if (where != 0) {
     view.device.index = cuda_stream(*stream).device().pointer_info(view.data).device;
   }
   Strides strides;
@@ -180,6 +181,15 @@ void order_after(py::handle array, Stream& stream, const Subject& subject) {
 
 Tensor make_device_tensor(DType dtype, const Shape& shape, Stream& stream) {
   return cuda::make_tensor(cuda_stream(stream).device(), dtype, shape);
+}
+
+py::object new_pinned_ndarray(DType dtype, const Shape& shape, Stream& stream, View* view) {
+  const size_t count = shape.count();
+  if (count == 0) return new_ndarray(dtype, shape, view);
+  Buffer memory = cuda_stream(stream).device().pinned_pool()->allocate(dtype_bytes(dtype, count));
+  Tensor tensor(std::make_shared<Storage>(std::move(memory)), dtype, shape);
+  *view = tensor.view();
+  return to_python(std::move(tensor), py::handle());
 }
 
 }  // namespace zerolane::bindings

@@ -41,4 +41,9 @@ void order_after(pybind11::handle array, Stream& stream, const Subject& subject)
 // A new tensor on the device of `stream`, contents undefined, usable at once.
 Tensor make_device_tensor(DType dtype, const Shape& shape, Stream& stream);
 
+// A new NumPy array of the pinned pool of the stream's device, which gets the memory back when the
+// array and all views of it are gone; contents undefined. It can be made at most as large as the
+// system lets memory be pinned: throws kOutOfMemory.
+pybind11::object new_pinned_ndarray(DType dtype, const Shape& shape, Stream& stream, View* view);
+
 }  // namespace zerolane::bindings

@@ -39,8 +39,9 @@ struct CallJob final : Job {
 // Jobs whose last reference a worker held. Their Python objects need the GIL, so another thread
 // lets them go.
 struct Finished {
-  std::mutex mutex;  // guards jobs
+  std::mutex mutex;  // guards what follows
   std::vector<std::shared_ptr<Job>> jobs;
+  bool asked = false;  // a pending call is on its way
 };
 Finished& finished() {
   static auto* finished = new Finished;
@@ -48,17 +49,20 @@ Finished& finished() {
 }
 
 void release_on_worker(std::shared_ptr<Job> job) noexcept {
-  {
-    std::lock_guard lock(finished().mutex);
-    finished().jobs.push_back(std::move(job));
-    if (finished().jobs.size() > 1) return;  // somebody has been asked already
-  }
-  Py_AddPendingCall(
-      [](void*) {
-        drain_finished();
-        return 0;
-      },
-      nullptr);
+  std::lock_guard lock(finished().mutex);
+  finished().jobs.push_back(std::move(job));
+  if (finished().asked) return;
+  // Python's queue may be full: then the next job asks again.
+  finished().asked = Py_AddPendingCall(
+                         [](void*) {
+                           {
+                             std::lock_guard lock(finished().mutex);
+                             finished().asked = false;
+                           }
+                           drain_finished();
+                           return 0;
+                         },
+                         nullptr) == 0;
 }
 
 }  // namespace
@@ -108,6 +112,7 @@ class PyFuture {
     try {
       job_->rethrow();
     } catch (...) {
+      job_->frame->clear();
       drain_log();
       throw;
     }
@@ -116,6 +121,8 @@ class PyFuture {
       std::vector<py::object>& results = job_->frame->finish();
       job_->result = job_->dict ? session.as_dict(results) : session.as_arrays(results);
       job_->made = true;
+      // The worker may hold the job for a moment yet: the call's arrays are let go here.
+      job_->frame->clear();
     }
     return job_->result;
   }

@@ -5,6 +5,8 @@
 
 #include <cstdlib>
 
+#include "bindings/address.h"
+#include "bindings/cuda.h"
 #include "bindings/logging.h"
 #include "bindings/text.h"
 #include "core/buffer.h"
@@ -14,7 +16,6 @@
 #include "core/onnx_model.h"
 #include "core/trace.h"
 #include "cuda/stream.h"
-#include "cuda/tensor.h"
 #include "ort/session.h"
 
 namespace py = pybind11;
@@ -76,7 +77,7 @@ void attach_gpu(ort::Options* options) {
     if (key != "user_compute_stream") continue;
     given = true;
     char* end = nullptr;
-    callers = reinterpret_cast<cuda::NativeStream*>(std::strtoull(value.c_str(), &end, 0));
+    callers = address<cuda::NativeStream>(std::strtoull(value.c_str(), &end, 0));
     if (value.empty() || *end != '\0') {
       throw make_error(Code::kInvalidArgument, "reading the options of provider CUDA",
                        "user_compute_stream is '" + value + "', expected a stream's address",
@@ -88,8 +89,8 @@ void attach_gpu(ort::Options* options) {
     cuda::CudaDevice& device = cuda::open_device(index);
     std::shared_ptr<Stream> stream =
         given ? device.borrow_stream(callers) : device.make_cuda_stream();
-    options->gpu = std::make_shared<ort::Gpu>(device, cuda::tensor_pool(device),
-                                              device.pinned_pool(), std::move(stream));
+    options->gpu = std::make_shared<ort::Gpu>(device, device.tensor_pool(), device.pinned_pool(),
+                                              std::move(stream));
   } catch (const Error& error) {
     if (error.code() != Code::kUnavailable) throw;
     log(LogLevel::kWarning, "onnxruntime", "load",
@@ -199,14 +200,8 @@ py::dict read_model(const py::object& model) {
 }
 
 py::dict pool_stats() {
-  PoolStats stats = host_pool()->stats();
-  py::dict out;
-  out["bytes_in_use"] = stats.bytes_in_use;
-  out["bytes_cached"] = stats.bytes_cached;
-  out["peak_bytes"] = stats.peak_bytes;
-  out["buffers"] = stats.buffers;
-  out["allocations"] = stats.allocations;
-  out["reuses"] = stats.reuses;
+  py::dict out = describe(host_pool()->stats());
+  out["devices"] = gpu_pools();
   return out;
 }
 
@@ -295,8 +290,17 @@ void bind_load(py::module_& module) {
       "name"_a, "path"_a);
   module.def("read_model", &read_model, "model"_a);
   module.def("usable_cpus", &usable_cpus);
-  module.def("pool_stats", &pool_stats);
-  module.def("trim_pool", [] { host_pool()->trim(); });
+  module.def("pool_stats", &pool_stats,
+             "Of the host's pool; `devices`: of each GPU in use, by its name, as in cuda_memory.");
+  module.def(
+      "trim_pool",
+      [] {
+        ReleaseGil release;
+        host_pool()->trim();
+        trim_gpu_pools();
+      },
+      "Gives memory that is kept for reuse back: the host's, and the device and pinned memory of "
+      "each GPU in use. Any thread; models stay usable.");
   module.def("live_objects", &live_objects);
   module.def("start_trace", &trace::start);
   module.def("stop_trace", [] { return text(trace::stop()); });

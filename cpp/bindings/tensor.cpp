@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "bindings/address.h"
 #include "bindings/errors.h"
 #include "bindings/gil.h"
 #include "core/dlpack.h"
@@ -75,7 +76,8 @@ Tensor give_on_device(PyTensor& self, const py::object& stream, bool copy) {
                      "stream");
   }
   cuda::CudaDevice& device = cuda::open_device(self.tensor.storage()->device().index);
-  auto* consumer = number <= 1 ? nullptr : reinterpret_cast<cuda::NativeStream*>(number);
+  auto* consumer =
+      number <= 1 ? nullptr : address<cuda::NativeStream>(static_cast<uintptr_t>(number));
   auto order = device.borrow_stream(consumer);
   Tensor given = self.tensor;
   if (copy) {

@@ -34,6 +34,9 @@ class Device {
   // Copies between memory of this device and of the host, or within this device; blocks.
   virtual void copy(void* to, const void* from, size_t bytes) = 0;
 
+  // Whether a stream of this device copies from and to this host memory without staging.
+  virtual bool is_pinned(const void* /*data*/) const { return false; }
+
   virtual std::unique_ptr<Stream> make_stream() = 0;
 };
 

@@ -64,6 +64,12 @@ NativeStream* CudaDevice::memory_stream() {
   return memory_stream_.get();
 }
 
+const std::shared_ptr<Pool>& CudaDevice::tensor_pool() {
+  std::lock_guard lock(mutex_);
+  if (!tensor_pool_) tensor_pool_ = Pool::make(*this);
+  return tensor_pool_;
+}
+
 const std::shared_ptr<Pool>& CudaDevice::pinned_pool() {
   std::lock_guard lock(mutex_);
   if (!pinned_pool_) {
@@ -73,9 +79,27 @@ const std::shared_ptr<Pool>& CudaDevice::pinned_pool() {
   return pinned_pool_;
 }
 
+void CudaDevice::trim() {
+  NativeStream* stream = memory_stream();
+  tensor_pool()->trim();
+  pinned_pool()->trim();
+  // What was released is the pool's again when its stream gets there.
+  check(table_.stream_synchronize(index_, stream), {"cudaStreamSynchronize", index_});
+  pool().trim();
+}
+
 void* CudaDevice::allocate(size_t bytes) {
   NativeStream* stream = memory_stream();
-  void* data = pool().take(bytes == 0 ? kAlignment : bytes, stream);
+  const size_t wanted = bytes == 0 ? kAlignment : bytes;
+  void* data = nullptr;
+  try {
+    data = pool().take(wanted, stream);
+  } catch (const Error& error) {
+    if (error.code() != Code::kOutOfMemory) throw;
+    // What was released a moment ago is the pool's again when its stream gets there.
+    check(table_.stream_synchronize(index_, stream), {"cudaStreamSynchronize", index_});
+    data = pool().take(wanted, stream);
+  }
   // Any stream may use it from here on.
   check(table_.stream_synchronize(index_, stream), {"cudaStreamSynchronize", index_});
   return data;
@@ -92,6 +116,10 @@ void CudaDevice::copy(void* to, const void* from, size_t bytes) {
   check(table_.copy_async(index_, to, from, bytes, CopyKind::kInfer, stream),
         {"cudaMemcpyAsync", index_, bytes});
   check(table_.stream_synchronize(index_, stream), {"cudaStreamSynchronize", index_});
+}
+
+bool CudaDevice::is_pinned(const void* data) const {
+  return data != nullptr && pointer_info(data).kind == MemoryKind::kPinned;
 }
 
 std::unique_ptr<zerolane::Stream> CudaDevice::make_stream() { return make_cuda_stream(); }
@@ -149,10 +177,20 @@ DeviceInfo device_info(int index) {
   return info;
 }
 
+namespace {
+
+struct Devices {
+  std::mutex mutex;  // guards made
+  std::map<int, std::unique_ptr<CudaDevice>> made;
+};
+Devices& devices() {
+  static auto* devices = new Devices;  // never destroyed: memory and streams may outlive statics
+  return *devices;
+}
+
+}  // namespace
+
 CudaDevice& open_device(int index) {
-  // Never destroyed: buffers and streams may outlive every static.
-  static auto* devices = new std::map<int, std::unique_ptr<CudaDevice>>;
-  static std::mutex mutex;  // guards *devices
   int count = device_count();
   if (index < 0 || index >= count) {
     throw make_error(Code::kUnavailable, "opening device 'cuda:" + std::to_string(index) + "'",
@@ -161,10 +199,19 @@ CudaDevice& open_device(int index) {
                                 : "use cuda:0 to cuda:" + std::to_string(count - 1),
                      "cuda:" + std::to_string(index));
   }
-  std::lock_guard lock(mutex);
-  auto& device = (*devices)[index];
+  std::lock_guard lock(devices().mutex);
+  auto& device = devices().made[index];
   if (!device) device = std::make_unique<CudaDevice>(open_library(), index);
   return *device;
+}
+
+std::vector<CudaDevice*> opened_devices() {
+  std::lock_guard lock(devices().mutex);
+  std::vector<CudaDevice*> made;
+  for (const auto& [index, device] : devices().made) {
+    if (device) made.push_back(device.get());
+  }
+  return made;
 }
 
 }  // namespace zerolane::cuda

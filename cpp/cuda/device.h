@@ -38,6 +38,7 @@ class CudaDevice final : public zerolane::Device {
   void* allocate(size_t bytes) override;
   void release(void* data, size_t bytes) noexcept override;
   void copy(void* to, const void* from, size_t bytes) override;
+  bool is_pinned(const void* data) const override;
   std::unique_ptr<zerolane::Stream> make_stream() override;
 
   // Clamped to stream_priorities().
@@ -46,11 +47,16 @@ class CudaDevice final : public zerolane::Device {
   // the legacy default stream.
   std::unique_ptr<CudaStream> borrow_stream(NativeStream* native);
 
-  // Stream-ordered memory; made at first use.
+  // Stream-ordered memory, of which all else on the device is a part; made at first use.
   DevicePool& pool();
+  // Cache of that memory for who does not work in one stream's order: usable by any stream at once,
+  // let go of after the work that uses it. Made at first use.
+  const std::shared_ptr<Pool>& tensor_pool();
   // Cache of pinned host memory: copies to and from it are asynchronous. Its device().id() is the
   // host. Made at first use; any GPU may use the memory.
   const std::shared_ptr<Pool>& pinned_pool();
+  // Gives what the three pools keep for reuse back to the driver. Blocks for the work of release().
+  void trim();
 
   int index() const noexcept { return index_; }
   const DeviceInfo& info() const noexcept { return info_; }
@@ -68,6 +74,7 @@ class CudaDevice final : public zerolane::Device {
   DeviceInfo info_{};
   std::mutex mutex_;  // guards making those below
   std::unique_ptr<DevicePool> pool_;
+  std::shared_ptr<Pool> tensor_pool_;
   StreamHandle memory_stream_;  // orders allocate() and release()
   std::unique_ptr<zerolane::Device> pinned_;
   std::shared_ptr<Pool> pinned_pool_;
@@ -79,5 +86,7 @@ int device_count();
 DeviceInfo device_info(int index);
 // The device, made at the first call. Throws kUnavailable without module, driver or such a GPU.
 CudaDevice& open_device(int index);
+// The devices that were made so far.
+std::vector<CudaDevice*> opened_devices();
 
 }  // namespace zerolane::cuda

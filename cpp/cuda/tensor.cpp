@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cuda/tensor.h"
 
-#include <map>
 #include <mutex>
+#include <new>
 #include <utility>
 #include <vector>
 
@@ -34,7 +34,7 @@ struct Lease {
 
   ~Lease() {
     if (forked()) {  // the memory is the parent's
-      new std::shared_ptr<Storage>(std::move(storage));
+      (void)new (std::nothrow) std::shared_ptr<Storage>(std::move(storage));
       return;
     }
     try {
@@ -51,18 +51,9 @@ struct Lease {
 
 }  // namespace
 
-const std::shared_ptr<Pool>& tensor_pool(CudaDevice& device) {
-  static std::mutex mutex;
-  static auto* pools = new std::map<int, std::shared_ptr<Pool>>;
-  std::lock_guard lock(mutex);
-  std::shared_ptr<Pool>& pool = (*pools)[device.index()];
-  if (!pool) pool = Pool::make(device);
-  return pool;
-}
-
 Tensor make_tensor(CudaDevice& device, DType dtype, const Shape& shape) {
   sweep_lent();
-  Buffer buffer = tensor_pool(device)->allocate(dtype_bytes(dtype, shape.count()));
+  Buffer buffer = device.tensor_pool()->allocate(dtype_bytes(dtype, shape.count()));
   return Tensor(std::make_shared<Storage>(std::move(buffer)), dtype, shape);
 }
 

@@ -9,11 +9,7 @@
 
 namespace zerolane::cuda {
 
-// The process-wide cache of a device's memory for tensors. Not in stream order: who lets go of a
-// buffer has waited for the work that uses it. Any thread.
-const std::shared_ptr<Pool>& tensor_pool(CudaDevice& device);
-
-// A tensor of that memory, contents undefined. Any stream may use it at once.
+// A tensor of the device's tensor_pool(), contents undefined. Any stream may use it at once.
 Tensor make_tensor(CudaDevice& device, DType dtype, const Shape& shape);
 
 // The same tensor for a consumer that works on the stream `consumer` (a DLPack number: 1 and null

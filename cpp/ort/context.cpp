@@ -101,7 +101,7 @@ void ContextImpl::check_not_empty(size_t index, const View& view) const {
 
 void ContextImpl::bind_input(size_t index, const View& view) {
   check_not_empty(index, view);
-  if (stream_) return give_on_gpu(inputs_[index], index, true, view);
+  if (stream_) return give_on_gpu(inputs_[index], index, true, view, /*bound=*/true);
   give(inputs_[index], index, true, State::kDirect, view);
 }
 
@@ -121,14 +121,14 @@ bool ContextImpl::passes(size_t index, const View& view, DeviceId device) {
 
 void ContextImpl::bind_output(size_t index, const View& view) {
   if (passes(index, view, view.device)) return;
-  if (stream_) return give_on_gpu(outputs_[index], index, false, view);
+  if (stream_) return give_on_gpu(outputs_[index], index, false, view, /*bound=*/true);
   give(outputs_[index], index, false, State::kDirect, view);
 }
 
 void ContextImpl::set_input(size_t index, const View& view) {
   check_not_empty(index, view);
   Slot& slot = inputs_[index];
-  if (stream_) return give_on_gpu(slot, index, true, view);
+  if (stream_) return give_on_gpu(slot, index, true, view, /*bound=*/false);
   size_t bytes = view.bytes();
   if (bytes > kStagedBytes) {
     give(slot, index, true, State::kDirect, view);
@@ -166,7 +166,7 @@ void ContextImpl::clear_input(size_t index) {
 void ContextImpl::set_output(size_t index, const View& view) {
   if (passes(index, view, view.device)) return;
   Slot& slot = outputs_[index];
-  if (stream_) return give_on_gpu(slot, index, false, view);
+  if (stream_) return give_on_gpu(slot, index, false, view, /*bound=*/false);
   size_t bytes = view.bytes();
   if (bytes > kStagedBytes) {
     give(slot, index, false, State::kDirect, view);

@@ -65,6 +65,7 @@ class ContextImpl final : public Context {
     View given;              // by the caller
     Buffer pinned;           // between the host and `staging`, or what the library uses itself
     bool copied = false;     // it uses other memory than was given
+    bool unstaged = false;   // `given` is pinned itself: copied from and to without `pinned`
     bool rebind = false;     // it is not known where the library wants it: it copies when binding
     bool on_device = false;  // output: kRequested in memory of the device
     explicit Slot(ValueHandle handle) : value(std::move(handle)) {}
@@ -85,7 +86,7 @@ class ContextImpl final : public Context {
   void run_on_twin(bool keep_results);
   void run_here();
   OrtStatus* run_on_gpu();
-  void give_on_gpu(Slot& slot, size_t index, bool input, const View& view);
+  void give_on_gpu(Slot& slot, size_t index, bool input, const View& view, bool bound);
   void copy_inputs();
   void copy_outputs();
   OrtRunOptions* choose_run_options();

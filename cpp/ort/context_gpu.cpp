@@ -15,7 +15,8 @@ void reserve(Buffer& buffer, const std::shared_ptr<Pool>& pool, size_t bytes) {
 
 }  // namespace
 
-void ContextImpl::give_on_gpu(Slot& slot, size_t index, bool input, const View& view) {
+// What is bound serves many runs, so it is asked where its memory lies.
+void ContextImpl::give_on_gpu(Slot& slot, size_t index, bool input, const View& view, bool bound) {
   using Place = SessionImpl::Place;
   Gpu& gpu = *session_->gpu();
   const Place place = input ? session_->input_place(index) : session_->output_place(index);
@@ -27,17 +28,22 @@ void ContextImpl::give_on_gpu(Slot& slot, size_t index, bool input, const View& 
     give(slot, index, input, State::kDirect, view);
     return;
   }
-  reserve(slot.pinned, gpu.pinned, view.bytes());
-  View bound = view;
+  slot.unstaged = bound && !on_device && gpu.device.is_pinned(view.data);
+  if (slot.unstaged) {
+    slot.pinned = Buffer();  // staging of earlier runs
+  } else {
+    reserve(slot.pinned, gpu.pinned, view.bytes());
+  }
+  View used = view;
   if (on_device) {
-    bound.data = slot.pinned.data();
-    bound.device = {};
+    used.data = slot.pinned.data();
+    used.device = {};
   } else {
     reserve(slot.staging, gpu.memory, view.bytes());
-    bound.data = slot.staging.data();
-    bound.device = gpu.device.id();
+    used.data = slot.staging.data();
+    used.device = gpu.device.id();
   }
-  give(slot, index, input, State::kStaged, bound);
+  give(slot, index, input, State::kStaged, used);
 }
 
 void ContextImpl::copy_inputs() {
@@ -50,6 +56,8 @@ void ContextImpl::copy_inputs() {
     if (slot.rebind) {
       rebind = true;
       wait |= on_device;
+    } else if (slot.unstaged && slot.copied) {
+      stream_->copy_async(slot.data, slot.given.data, bytes);
     } else if (slot.copied) {
       trace::Span span("copy", session_->name(), static_cast<int64_t>(bytes));
       if (on_device) {
@@ -78,7 +86,8 @@ void ContextImpl::copy_outputs() {
     if (slot.given.device.kind != DeviceKind::kHost) {
       stream_->copy_async(slot.given.data, slot.pinned.data(), bytes);
     } else {
-      stream_->copy_async(slot.pinned.data(), slot.data, bytes);
+      void* to = slot.unstaged ? slot.given.data : slot.pinned.data();
+      stream_->copy_async(to, slot.data, bytes);
     }
   }
 }
@@ -98,7 +107,12 @@ OrtStatus* ContextImpl::run_on_gpu() {
     if (!lock.owns_lock()) lock.lock();
     stream_->wait_for_stream(*gpu.stream);
   }
-  if (status == nullptr) copy_outputs();
+  try {
+    if (status == nullptr) copy_outputs();
+  } catch (...) {
+    stream_->synchronize();  // a copy under way writes to the caller's memory
+    throw;
+  }
   try {
     stream_->synchronize();
   } catch (...) {
@@ -107,7 +121,7 @@ OrtStatus* ContextImpl::run_on_gpu() {
   if (status != nullptr) return status;
   for (Slot& slot : outputs_) {
     if (slot.state != State::kStaged || !slot.copied) continue;
-    if (slot.given.device.kind != DeviceKind::kHost) continue;
+    if (slot.unstaged || slot.given.device.kind != DeviceKind::kHost) continue;
     trace::Span span("copy", session_->name(), static_cast<int64_t>(slot.given.bytes()));
     std::memcpy(slot.given.data, slot.pinned.data(), slot.given.bytes());
   }

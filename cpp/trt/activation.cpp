@@ -8,11 +8,29 @@
 
 namespace zerolane::trt {
 
+namespace {
+
+struct Pools {
+  std::mutex mutex;                                    // guards pools
+  std::map<int, std::weak_ptr<ActivationPool>> pools;  // by device
+};
+Pools& all_pools() {
+  static auto* pools = new Pools;
+  return *pools;
+}
+
+}  // namespace
+
+void ActivationPool::trim_all() {
+  std::lock_guard lock(all_pools().mutex);
+  for (auto& [index, entry] : all_pools().pools) {
+    if (std::shared_ptr<ActivationPool> pool = entry.lock()) pool->trim();
+  }
+}
+
 std::shared_ptr<ActivationPool> ActivationPool::of(cuda::CudaDevice& device) {
-  static std::mutex mutex;
-  static std::map<int, std::weak_ptr<ActivationPool>> pools;
-  std::lock_guard lock(mutex);
-  std::weak_ptr<ActivationPool>& entry = pools[device.index()];
+  std::lock_guard lock(all_pools().mutex);
+  std::weak_ptr<ActivationPool>& entry = all_pools().pools[device.index()];
   std::shared_ptr<ActivationPool> pool = entry.lock();
   if (!pool) {
     pool = std::make_shared<ActivationPool>(device);
@@ -21,8 +39,7 @@ std::shared_ptr<ActivationPool> ActivationPool::of(cuda::CudaDevice& device) {
   return pool;
 }
 
-ActivationPool::ActivationPool(cuda::CudaDevice& device)
-    : memory_(Pool::make(device, /*max_cached=*/0)) {}
+ActivationPool::ActivationPool(cuda::CudaDevice& device) : memory_(device.tensor_pool()) {}
 
 ActivationPool::Block* ActivationPool::borrow(size_t bytes, Block* last) {
   if (bytes == 0) return nullptr;
@@ -77,13 +94,7 @@ ActivationPool::Block* ActivationPool::make(size_t bytes) {
       block->memory_ = memory_->allocate(bytes);
     } catch (const Error& error) {
       if (error.code() != Code::kOutOfMemory) throw;
-      for (size_t i = 0; i < count_.load(); ++i) {
-        Block* idle = blocks_[i].get();
-        if (idle->busy_.exchange(true, std::memory_order_acquire)) continue;
-        idle->bytes_.store(0);
-        idle->memory_ = Buffer();
-        idle->busy_.store(false, std::memory_order_release);
-      }
+      trim();
       block->memory_ = memory_->allocate(bytes);
     }
   } catch (...) {
@@ -92,6 +103,17 @@ ActivationPool::Block* ActivationPool::make(size_t bytes) {
   }
   block->bytes_.store(bytes);
   return block;
+}
+
+void ActivationPool::trim() noexcept {
+  size_t count = count_.load(std::memory_order_acquire);
+  for (size_t i = 0; i < count; ++i) {
+    Block* idle = blocks_[i].get();
+    if (idle->busy_.exchange(true, std::memory_order_acquire)) continue;
+    idle->bytes_.store(0);
+    idle->memory_ = Buffer();
+    idle->busy_.store(false, std::memory_order_release);
+  }
 }
 
 void ActivationPool::give_back(Block* block) noexcept {

@@ -44,6 +44,10 @@ class ActivationPool {
   // give null. Throws kOutOfMemory; kUnsupported beyond kMaxBlocks at the same time.
   Block* borrow(size_t bytes, Block* last);
   void give_back(Block* block) noexcept;
+  // Gives the memory of idle blocks back to the device's tensor_pool().
+  void trim() noexcept;
+  // Of every device.
+  static void trim_all();
 
   size_t blocks() const noexcept { return count_.load(); }
   size_t bytes() const noexcept;

@@ -181,6 +181,7 @@ BuildResult build_engine(Library& library, const ModelSource& model, const Build
   result.outputs = read_tensors(build, calls.NetworkDefinition_getNbOutputs(network),
                                 calls.NetworkDefinition_getOutput);
   refuse_shape_inputs(build, model, result);
+  if (options.parse_only) return result;
   build.config = Owned<BuilderConfig>(calls.Builder_createBuilderConfig(build.builder.get()));
   if (!build.config) throw_failure(build, "making a builder config", library.path, logged);
   watch.enter("setting up the build");

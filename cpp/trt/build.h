@@ -32,8 +32,8 @@ struct NetworkTensor {
   std::vector<int64_t> shape;
 };
 
-// What a build gives. `plan` is empty where the graph has nodes that the library cannot build;
-// `unsupported` then holds them.
+// What a build gives. `plan` is empty where the graph has nodes that the library cannot build
+// (`unsupported` then holds them) and where only the parser was asked.
 struct BuildResult {
   Owned<HostMemory> plan;
   std::span<const std::byte> bytes;  // of the plan

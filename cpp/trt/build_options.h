@@ -39,6 +39,7 @@ struct BuildOptions {
   bool timing_cache = false;
   std::string timing_cache_content;
   LogLevel log_level = LogLevel::kWarning;
+  bool parse_only = false;  // no plan: only what the parser says
 };
 
 }  // namespace zerolane::trt

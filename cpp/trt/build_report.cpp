@@ -70,8 +70,11 @@ std::vector<ParserComplaint> read_complaints(const Calls& calls, const Parser* p
 
 bool about_support(std::span<const ParserComplaint> complaints) {
   return !complaints.empty() &&
-         std::all_of(complaints.begin(), complaints.end(),
-                     [](const ParserComplaint& c) { return is_support(c.code) && c.node >= 0; });
+         std::all_of(complaints.begin(), complaints.end(), [](const ParserComplaint& c) {
+           // An operator that the parser does not know is taken for a plugin.
+           const bool unknown = c.text.find("Plugin not found") != std::string::npos;
+           return (is_support(c.code) || unknown) && c.node >= 0;
+         });
 }
 
 UnsupportedGraph ask_support(const Calls& calls, const Parser* parser,

@@ -9,14 +9,13 @@
 #include "core/fork.h"
 #include "core/trace.h"
 #include "cuda/current.h"
-#include "cuda/tensor.h"
 
 namespace zerolane::trt {
 
 ContextImpl::ContextImpl(std::shared_ptr<SessionImpl> session)
     : session_(std::move(session)),
       engine_(session_->engine()),
-      device_memory_(cuda::tensor_pool(engine_.device())),
+      device_memory_(engine_.device().tensor_pool()),
       pinned_(engine_.device().pinned_pool()),
       stream_(engine_.device().make_cuda_stream()),
       inputs_(engine_.inputs().size()),
@@ -32,7 +31,7 @@ ContextImpl::ContextImpl(std::shared_ptr<SessionImpl> session)
 ContextImpl::~ContextImpl() {
   if (forked_since(generation_)) {
     // The driver's threads stayed in the parent: what it knows of is left alone.
-    for (auto& execution : executions_) execution.release();
+    for (auto& execution : executions_) (void)execution.release();
     return;
   }
   cuda::CurrentDevice current(engine_.device(), std::nothrow);
@@ -78,6 +77,7 @@ void ContextImpl::give_output(size_t index, const View& view, bool bound) {
   output.where = where_of(view, bound, engine_.outputs()[index], "output");
   output.view = view;
   output.want = Want::kGiven;
+  if (output.where == Where::kPinned) output.pinned = Buffer();  // staging of earlier runs
 }
 
 void ContextImpl::bind_input(size_t index, const View& view) { give_input(index, view, true); }

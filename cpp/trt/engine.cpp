@@ -127,7 +127,7 @@ Engine::Engine(Library& library, std::span<const std::byte> plan, std::string na
 
 Engine::~Engine() {
   if (forked_since(fork_generation_)) {  // the driver's threads stayed in the parent
-    cache_.release();
+    (void)cache_.release();
     engine_.release();
     runtime_.release();
     return;

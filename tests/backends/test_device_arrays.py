@@ -16,6 +16,7 @@ import pytest
 import zerolane as zl
 from tests.backends.backends import Backend
 from tests.fakes.cuda import gpu
+from tests.fakes.tensorrt import libraries
 from tests.models import small
 from zerolane import _native
 
@@ -161,19 +162,24 @@ def test_results_that_data_sizes(load: Callable[..., zl.Session]) -> None:
 
 def test_memory_lives_until_its_consumer_is_done(relu: zl.Session) -> None:
     """A reader's work is still queued when it lets go of the result: the memory is not reused."""
+    cuda = libraries.cuda()
     y = relu(gpu.Array(X))
     reader = gpu.Stream()
-    capsule = y.__dlpack__(stream=reader.handle, max_version=(1, 1))
-    address = y.address
-    found = np.empty_like(X)
-    reader.delay(200)
-    gpu.read_async(reader, address, found)
-    del capsule, y
+    taken = gpu.Taken(y, reader)
+    address = taken.address
+    assert address == y.address
+    del y
+    cuda.hold(reader)
+    found = taken.read_async()
+    del taken
     gc.collect()
     others = [relu(gpu.Array(shifted(step))) for step in range(5)]
     assert address not in [other.address for other in others]
+    cuda.release(reader)
     reader.synchronize()
     np.testing.assert_array_equal(found, expected())
+    # Its work is done: the memory serves again.
+    assert address in [other.address for other in [relu(gpu.Array(X)) for _ in range(20)]]
 
 
 def test_memory_comes_back(relu: zl.Session) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import time
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -27,13 +28,23 @@ def array(size: int = 8) -> Array:
     return np.arange(size, dtype=np.float32).view(Array)
 
 
+def more_than(before: dict[str, int]) -> dict[str, int]:
+    gc.collect()
+    now = _native.live_objects()
+    return {kind: count for kind, count in now.items() if count > before[kind]}
+
+
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Iterator[None]:
     gc.collect()
     before = _native.live_objects()
     yield
-    gc.collect()
-    assert _native.live_objects() == before
+    # A worker lets go of a call after it has told that the call is done, and what the call holds is
+    # let go by this thread then.
+    end = time.monotonic() + 30
+    while (more := more_than(before)) and time.monotonic() < end:
+        time.sleep(0.001)
+    assert more == {}
 
 
 def test_binding_without_its_session() -> None:

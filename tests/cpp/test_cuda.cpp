@@ -2,6 +2,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <numeric>
@@ -222,6 +223,43 @@ TEST_CASE("cuda: copies, fills and timing on a stream") {
   CHECK_THROWS_AS(stream->copy_async(pinned.data(), memory.data(), 64, CopyKind::kHostToDevice),
                   Error);
   CHECK(counts().fills == 1);
+}
+
+TEST_CASE("cuda: one call gives back what the pools of a device keep") {
+  CudaDevice& device = fresh_device();
+  auto devices = opened_devices();
+  CHECK(std::find(devices.begin(), devices.end(), &device) != devices.end());
+  device.trim();
+  const uint64_t reserved = device.memory().total_bytes - device.memory().free_bytes;
+  Buffer kept = device.tensor_pool()->allocate(1 << 20);
+  {
+    Buffer tensor = device.tensor_pool()->allocate(1 << 20);
+    Buffer pinned = device.pinned_pool()->allocate(1 << 20);
+    CHECK(device.is_pinned(pinned.data()));
+    CHECK(device.is_pinned(static_cast<char*>(pinned.data()) + 1000));
+    CHECK_FALSE(device.is_pinned(&device));
+    CHECK_FALSE(device.is_pinned(nullptr));
+  }
+  CHECK(device.tensor_pool()->stats().bytes_cached == 1 << 20);
+  device.trim();
+  CHECK(device.tensor_pool()->stats().bytes_cached == 0);
+  CHECK(device.pinned_pool()->stats().bytes_cached == 0);
+  CHECK(counts().live_pinned_blocks == 0);
+  CHECK(device.pool().stats().bytes_cached == 0);
+  CHECK(device.memory().total_bytes - device.memory().free_bytes == reserved + (1 << 20));
+}
+
+TEST_CASE("cuda: memory released a moment ago serves an allocation that needs it") {
+  CudaDevice& device = fresh_device();
+  device.trim();
+  const uint64_t used = device.memory().total_bytes - device.memory().free_bytes;
+  fake::control().set_memory(used + (1 << 20));
+  for (int i = 0; i < 20; ++i) {  // sizes that no block of the round before fits
+    const size_t bytes = (i % 2 == 0 ? 900 : 600) << 10;
+    void* data = device.allocate(bytes);
+    device.release(data, bytes);
+  }
+  fresh_device();
 }
 
 TEST_CASE("cuda: pinned memory is cached and counted") {

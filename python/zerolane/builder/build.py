@@ -17,12 +17,12 @@ from zerolane.builder.options import BuildFields, BuildOptions, merge
 from zerolane.builder.profiles import Shapes, read_profiles
 from zerolane.builder.progress import Forecast, Phases, Progress, Teller
 from zerolane.builder.request import PRECISIONS, BuilderLibrary
-from zerolane.builder.source import open_source, read_path
+from zerolane.builder.source import Source, open_source, read_path
 from zerolane.builder.work import Stop, Work
 from zerolane.engine import Cache, Engine, Manifest
 from zerolane.engine.atomic import write_atomic
 from zerolane.engine.manifest import now
-from zerolane.errors import Cancelled, DeadlineExceeded, InvalidArgument
+from zerolane.errors import Cancelled, DeadlineExceeded, InvalidArgument, Unsupported
 
 BACKENDS = ("tensorrt", "tensorrt-rtx")
 
@@ -106,11 +106,32 @@ class Build:
         self._isolate = isolate
         self._progress = progress
         self._source = open_source(model, self._options.folder)
+        _refuse_passed_inputs(self._source)
         self._profiles = read_profiles(self._source.inputs, shapes, profiles)
         self._cache = _open_cache(cache)
         self._stop = Stop()
         self.from_cache = False
         """Whether `run` found the engine in the cache."""
+
+    @classmethod
+    def check(cls, model: str | os.PathLike[str] | bytes, *, backend: str = "tensorrt-rtx") -> str:
+        """What the backend's parser says of a model, in words. Blocks; builds nothing.
+
+        Needs no shapes. Raises as `zl.build` does, UnsupportedGraph where nodes are refused; a
+        model that it takes may still fail to build.
+        """
+        from zerolane.builder import isolated
+
+        _choose("backend", backend, BACKENDS)
+        source = open_source(model, None)
+        _refuse_passed_inputs(source)
+        library = request.find_library(backend)
+        asked = request.native_options(BuildOptions(), ()) | {"parse_only": True}
+        work = Work(source.name, library.path, source.path, source.content, asked, None)
+        built = isolated.run(work, Stop(), None, Teller(source.name, False, None))
+        assert built is not None, "nobody can have cancelled it"
+        _raise_unsupported(source, library, built)
+        return f"{library.title} takes it: {built['layers']} layers"
 
     def cancel(self) -> None:
         """End the build: `run` raises Cancelled. Any thread, any time, any number of times."""
@@ -191,12 +212,7 @@ class Build:
             built = self._build(self._work(library), deadline, teller)
             if built is None:
                 raise self._cancelled() if self._stop.is_set() else self._late()
-            if built["unsupported"] is not None:
-                from zerolane.builder.report import UnsupportedReport, unsupported
-
-                nodes = self._source.nodes
-                report = UnsupportedReport.read(built["unsupported"], nodes)
-                raise unsupported(self._source.name, library.title, report, nodes)
+            _raise_unsupported(self._source, library, built)
         except BaseException:
             teller.abandon()
             raise
@@ -258,6 +274,26 @@ class Build:
             "of timeout_s; allow more, or lower optimization_level",
             "timeout_s",
         )
+
+
+def _raise_unsupported(source: Source, library: BuilderLibrary, built: dict[str, Any]) -> None:
+    if built["unsupported"] is not None:
+        from zerolane.builder.report import UnsupportedReport, unsupported
+
+        report = UnsupportedReport.read(built["unsupported"], source.nodes)
+        raise unsupported(source.name, library.title, report, source.nodes)
+
+
+def _refuse_passed_inputs(source: Source) -> None:
+    """The parser would rename such an input and then miss its shapes."""
+    given = {row[0] for row in source.facts["inputs"]}
+    for name in (row[0] for row in source.facts["outputs"]):
+        if name in given:
+            raise Unsupported(
+                f"building {source.name}: output {name!r} is an input as well, expected one that a "
+                "node makes; leave it out, or put an Identity before it",
+                name,
+            )
 
 
 def _choose(name: str, value: object, allowed: tuple[str | None, ...]) -> None:

@@ -127,10 +127,22 @@ def _load_model(
     chosen, providers = _choose_device(device, merged)
     info = onnxruntime.open_library()
     why["onnxruntime"] = f"chosen: {info['version']} from {info['path']}"
+    dropped: dict[str, str] = {}
     if merged.fallback:
         providers, dropped = _drop_missing(providers, info["providers"])
+    for name in [name for name, _ in providers if name in ("CUDA", "Tensorrt")]:
+        from zerolane.runtimes import cuda_libraries
+
+        try:
+            cuda_libraries.preload(info["path"], name)
+        except Unavailable as error:
+            if not merged.fallback:
+                raise
+            dropped[name] = f"passed over: {error}"
+            providers = [provider for provider in providers if provider[0] != name]
+    if dropped:
         why.update({f"provider {name}": reason for name, reason in dropped.items()})
-        if dropped and not providers:
+        if not providers:
             chosen = "cpu"
     for name, _ in providers:
         why[f"provider {name}"] = "chosen: asked for"

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from zerolane import __version__, _native
 from zerolane.errors import Error
-from zerolane.runtimes import cuda, onnxruntime, tensorrt
+from zerolane.runtimes import cuda, cuda_libraries, onnxruntime, tensorrt
 from zerolane.runtimes.cuda import Cuda
 from zerolane.runtimes.onnxruntime import Candidate
 from zerolane.runtimes.tensorrt import Abilities
@@ -110,6 +110,7 @@ class Report:
     tensorrt_rtx: tuple[Abilities, ...]
     nvidia: Nvidia
     cuda: Cuda
+    cuda_libraries: tuple[cuda_libraries.Library, ...]
     packages: Mapping[str, str | None]
     findings: tuple[Finding, ...]
 
@@ -148,6 +149,8 @@ class Report:
             rows.append(("  threads", f"{ort.threads} shared by all sessions"))
         else:
             rows.append(("ONNX Runtime", "no usable library"))
+        if self.cuda_libraries:
+            rows.append(("  linked to", "; ".join(map(str, self.cuda_libraries))))
         rows += [
             ("  tried", f"{t.path} ({t.source}): {t.outcome}")
             for t in ort.tried
@@ -181,6 +184,7 @@ def doctor() -> Report:
     machine, nvidia = _machine(), _nvidia()
     gpus = cuda.look(nvidia.driver)
     runtime = _onnxruntime()
+    libraries = cuda_libraries.look(runtime.path) if runtime.path is not None else ()
     packages = {name: _version(name) for name in _PACKAGES}
     ask = getattr(_native, "library_version", None)
     return Report(
@@ -193,10 +197,12 @@ def doctor() -> Report:
         tensorrt_rtx=tuple(tensorrt.abilities("tensorrt-rtx", nvidia.driver, ask)),
         nvidia=nvidia,
         cuda=gpus,
+        cuda_libraries=libraries,
         packages=MappingProxyType(packages),
         findings=(
             *_findings(machine, runtime, nvidia, packages),
             *_cuda_findings(nvidia, gpus),
+            *_library_findings(nvidia, libraries),
             *_clashes(),
         ),
     )
@@ -358,6 +364,21 @@ def _cuda_findings(nvidia: Nvidia, gpus: Cuda) -> Iterator[Finding]:
         )
     elif gpus.problem is not None:
         yield Finding("warning", gpus.problem, "see the lines above; device='cpu' works without")
+
+
+def _library_findings(
+    nvidia: Nvidia, libraries: tuple[cuda_libraries.Library, ...]
+) -> Iterator[Finding]:
+    missing = [library for library in libraries if library.path is None]
+    for provider in dict.fromkeys(library.provider for library in missing):
+        needs = [library for library in missing if library.provider == provider]
+        packages = dict.fromkeys(library.package for library in needs)
+        yield Finding(
+            "warning" if nvidia.driver and provider == "CUDA" else "note",
+            f"ONNX Runtime's {provider} provider cannot be loaded: "
+            + ", ".join(f"{library.soname} {library.problem}" for library in needs),
+            f"pip install {' '.join(packages)} to use it",
+        )
 
 
 def _clashes() -> Iterator[Finding]:

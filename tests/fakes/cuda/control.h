@@ -56,6 +56,8 @@ struct Control {
   // Work enqueued on the stream from now on waits until release().
   void (*hold)(int32_t device, NativeStream* stream) noexcept;
   void (*release)(int32_t device, NativeStream* stream) noexcept;
+  // How many copies have been run from or to exactly this host address.
+  uint64_t (*copies_of)(const void* host) noexcept;
 };
 
 using ControlFunction = const Control* (*)();

@@ -481,6 +481,8 @@ int32_t copy_async(int32_t device, void* to, const void* from, uint64_t bytes, C
                  : (from_device ? counts.copies_to_host : counts.copies_on_host));
     (to_device ? (from_device ? counts.bytes_on_device : counts.bytes_to_device)
                : (from_device ? counts.bytes_to_host : counts.bytes_on_host)) += bytes;
+    if (!to_device) ++state().host_copies[to];
+    if (!from_device) ++state().host_copies[from];
   });
 }
 int32_t fill_async(int32_t device, void* data, int32_t byte, uint64_t bytes,
@@ -674,6 +676,11 @@ void counts(Counts* out) noexcept {
     if (block.kind == MemoryKind::kDevice) out->live_device_bytes += block.bytes;
   }
 }
+uint64_t copies_of(const void* host) noexcept {
+  Lock lock(state().mutex);
+  auto found = state().host_copies.find(host);
+  return found == state().host_copies.end() ? 0 : found->second;
+}
 void clear_counts() noexcept {
   Lock lock(state().mutex);
   state().counts = {};
@@ -780,6 +787,7 @@ zerolane_fake_cuda_control() noexcept {
       .set_memory = set_memory,
       .hold = hold,
       .release = release,
+      .copies_of = copies_of,
   };
   return &control;
 }

@@ -38,6 +38,13 @@ def call(name: str, *arguments: Any) -> None:
     assert status == 0, f"{name} failed with {status}"
 
 
+def is_pinned(address: int) -> bool:
+    """Whether it is host memory that is copied from and to without staging."""
+    info = (_I32 * 2)()  # kind, device
+    call("pointer_info", _P(address), ctypes.byref(info))
+    return info[0] == 1
+
+
 class Stream:
     """A stream with a worker thread of its own."""
 
@@ -219,21 +226,47 @@ class Interface:
         }
 
 
+class Taken:
+    """A tensor as a consumer holds it, the way torch does: the record is taken out of its capsule,
+    which goes at once; work is enqueued on the consumer's stream; and when the last array over the
+    memory is dropped, the record's deleter is called there and then, whatever the stream still has
+    to do."""
+
+    def __init__(self, producer: Any, stream: Stream) -> None:
+        assert producer.__dlpack_device__() == (2, DEVICE)
+        capsule = producer.__dlpack__(stream=stream.handle, max_version=(1, 1))
+        api = ctypes.pythonapi
+        get = ctypes.PYFUNCTYPE(_P, ctypes.py_object, ctypes.c_char_p)(
+            ("PyCapsule_GetPointer", api)
+        )
+        rename = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object, ctypes.c_char_p)(
+            ("PyCapsule_SetName", api)
+        )
+        address = get(capsule, b"dltensor_versioned")
+        assert rename(capsule, b"used_dltensor_versioned") == 0
+        self.stream = stream
+        self._record = _Versioned.from_address(address)
+        tensor = self._record.tensor
+        assert (tensor.device_type, tensor.device_id) == (2, DEVICE)
+        self.address = cast(int, tensor.data + tensor.byte_offset)
+        self.shape = tuple(tensor.shape[: tensor.ndim])
+        kind = "iuf"[tensor.code] if tensor.code < 3 else "?"
+        self.dtype = np.dtype(f"{kind}{tensor.bits // 8}")
+
+    def __del__(self) -> None:
+        ctypes.PYFUNCTYPE(None, _P)(self._record.deleter)(_P(ctypes.addressof(self._record)))
+
+    def read_async(self) -> npt.NDArray[Any]:
+        """The values, there once the stream is synchronised."""
+        values = np.empty(self.shape, self.dtype)
+        read_async(self.stream, self.address, values)
+        return values
+
+
 def take(tensor: Any) -> npt.NDArray[Any]:
     """What a consumer with a stream of its own finds in a zl.Tensor on the GPU."""
     stream = Stream()
-    capsule = tensor.__dlpack__(stream=stream.handle, max_version=(1, 1))
-    get = ctypes.pythonapi.PyCapsule_GetPointer
-    get.restype, get.argtypes = _P, [ctypes.py_object, ctypes.c_char_p]
-    record = _Versioned.from_address(get(capsule, b"dltensor_versioned"))
-    assert (record.tensor.device_type, record.tensor.device_id) == (2, DEVICE)
-    shape = tuple(record.tensor.shape[: record.tensor.ndim])
-    dtype = np.dtype(
-        f"{'iuf'[record.tensor.code] if record.tensor.code < 3 else '?'}{record.tensor.bits // 8}"
-    )
-    values = np.empty(shape, dtype)
-    call("copy_async", values.ctypes.data_as(_P), _P(record.tensor.data), _U64(values.nbytes),
-         _I32(1), _P(stream.handle))  # fmt: skip
+    values = Taken(tensor, stream).read_async()
     stream.synchronize()
     return values
 

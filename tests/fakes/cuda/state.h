@@ -179,7 +179,8 @@ struct State {
   std::map<Stream*, std::shared_ptr<Gate>> gates;
   std::map<std::string, Failure, std::less<>> failures;
   Counts counts{};
-  std::atomic<int32_t> lost{0};  // the error that ended the context
+  std::map<const void*, uint64_t> host_copies;  // by the address on the host
+  std::atomic<int32_t> lost{0};                 // the error that ended the context
 
   State() {
     const char* text = std::getenv("ZEROLANE_FAKE_CUDA");

@@ -6,6 +6,7 @@ import ctypes
 import functools
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[3]
 HERE = Path(__file__).parent
@@ -140,6 +142,9 @@ class CudaControl:
             ),
             ("heal", ctypes.CFUNCTYPE(None)),
             ("set_memory", ctypes.CFUNCTYPE(None, ctypes.c_uint64)),
+            ("hold", ctypes.CFUNCTYPE(None, ctypes.c_int32, ctypes.c_void_p)),
+            ("release", ctypes.CFUNCTYPE(None, ctypes.c_int32, ctypes.c_void_p)),
+            ("copies_of", ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_void_p)),
         )
 
     OUT_OF_MEMORY = 2
@@ -148,6 +153,21 @@ class CudaControl:
         get = ctypes.CDLL(str(path)).zerolane_fake_cuda_control
         get.restype = ctypes.POINTER(self._Functions)
         self._functions = get().contents
+        text = (ROOT / "tests/fakes/cuda/control.h").read_text()
+        body = text[text.index("struct Counts {") :]
+        body = body[: body.index("\n};")]
+        fields = re.findall(r"^  u?int64_t ([\w, ]+);", body, re.MULTILINE)
+        self._names = [name for line in fields for name in line.split(", ")]
+
+    def __getitem__(self, name: str) -> int:
+        """One of the counts."""
+        counts = (ctypes.c_int64 * len(self._names))()
+        self._functions.counts(counts)
+        return counts[self._names.index(name)]
+
+    def copies_of(self, host: int) -> int:
+        """How many copies have been run from or to this host address."""
+        return int(self._functions.copies_of(host))
 
     def fail(self, function: str, status: int, *, skip: int = 0, times: int = 1) -> None:
         self._functions.fail(function.encode(), status, skip, times)
@@ -155,6 +175,13 @@ class CudaControl:
     def heal(self) -> None:
         self._functions.heal()
         self.set_memory(1 << 30)
+
+    def hold(self, stream: Any) -> None:
+        """Work enqueued on this gpu.Stream from now on waits until release()."""
+        self._functions.hold(0, stream.handle)
+
+    def release(self, stream: Any) -> None:
+        self._functions.release(0, stream.handle)
 
     def set_memory(self, size: int) -> None:
         self._functions.set_memory(size)
