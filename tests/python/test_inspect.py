@@ -40,7 +40,8 @@ def test_agrees_with_onnx_and_the_session(name: str) -> None:
     assert report.parameter_count == sum(array.size for array in stored)
     assert report.parameter_bytes == sum(array.nbytes for array in stored)
     assert report.backends["onnxruntime"].startswith("loads")
-    assert report.backends["tensorrt"] == report.backends["tensorrt-rtx"] == "not in this release"
+    # tests/build/test_check.py asks libraries that are there.
+    assert set(report.backends) == {"onnxruntime", "tensorrt", "tensorrt-rtx"}
 
 
 def test_operators_of_subgraphs_count_and_domains_are_named() -> None:
