@@ -124,7 +124,8 @@ class Options:
         _check("kernel_cache", kernels, fits, "True, False or a folder")
         for name, allowed in _CHOICES.items():
             value = getattr(self, name)
-            _check(name, value, value in allowed, "one of " + ", ".join(map(repr, allowed)))
+            if value not in allowed:
+                _check(name, value, False, "one of " + ", ".join(map(repr, allowed)))
         _check(
             "spin",
             self.spin,
