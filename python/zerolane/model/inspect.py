@@ -249,24 +249,14 @@ def _source(model: object) -> tuple[str | bytes, int]:
 def _inspect_ort(source: str | bytes, file_bytes: int) -> ModelReport:
     says, session = _ask_backends(source)
     known = session.metadata if session is not None else {}
-    return ModelReport(
-        path=source if isinstance(source, str) else None,
-        format="ort",
-        file_bytes=file_bytes,
+    return _without_graph(
+        source if isinstance(source, str) else None,
+        "ort",
+        file_bytes,
+        known,
         inputs=() if session is None else session.inputs,
         optional_inputs=() if session is None else session.optional_inputs,
         outputs=() if session is None else session.outputs,
-        ir_version=None,
-        opsets=_fixed({}),
-        producer=known.get("producer", ""),
-        graph_name=known.get("graph_name", ""),
-        domain=known.get("domain", ""),
-        model_version=known.get("version", 0),
-        doc=known.get("description", ""),
-        operators=_fixed({}),
-        functions=0,
-        parameters=_fixed({}),
-        external_files=(),
         metadata=_fixed(dict(known.get("custom", {}))),
         backends=_fixed(says),
     )
@@ -278,13 +268,44 @@ def _inspect_engine(path: str, file_bytes: int) -> ModelReport:
     known = about.pop("extra").get("metadata", {})
     for name in ("inputs", "outputs"):
         del about[name]
-    return ModelReport(
-        path=path,
-        format="engine",
-        file_bytes=file_bytes,
+    told = {
+        name: value if isinstance(value, str) else json.dumps(value)
+        for name, value in about.items()
+        if value not in (None, "", [], {})
+    }
+    return _without_graph(
+        path,
+        "engine",
+        file_bytes,
+        known,
         inputs=manifest.inputs,
         optional_inputs=(),
         outputs=manifest.outputs,
+        metadata=_fixed(told),
+        backends=_fixed({manifest.backend: f"its engine, built with {manifest.library_version}"}),
+    )
+
+
+def _without_graph(
+    path: str | None,
+    format: str,
+    file_bytes: int,
+    known: Mapping[str, Any],
+    *,
+    inputs: tuple[TensorSpec, ...],
+    optional_inputs: tuple[TensorSpec, ...],
+    outputs: tuple[TensorSpec, ...],
+    metadata: Mapping[str, str],
+    backends: Mapping[str, str],
+) -> ModelReport:
+    """The report of a file whose graph cannot be read. known: as `Session.metadata`."""
+    return ModelReport(
+        path=path,
+        format=format,
+        file_bytes=file_bytes,
+        inputs=inputs,
+        optional_inputs=optional_inputs,
+        outputs=outputs,
         ir_version=None,
         opsets=_fixed({}),
         producer=known.get("producer", ""),
@@ -296,14 +317,8 @@ def _inspect_engine(path: str, file_bytes: int) -> ModelReport:
         functions=0,
         parameters=_fixed({}),
         external_files=(),
-        metadata=_fixed(
-            {
-                name: value if isinstance(value, str) else json.dumps(value)
-                for name, value in about.items()
-                if value not in (None, "", [], {})
-            }
-        ),
-        backends=_fixed({manifest.backend: f"its engine, built with {manifest.library_version}"}),
+        metadata=metadata,
+        backends=backends,
     )
 
 
