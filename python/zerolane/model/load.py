@@ -81,7 +81,7 @@ def load(
         if require_signature is not None:
             arguments["require_signature"] = require_signature
         path = source if isinstance(source, str) else None
-        return _load_engine(found, backend, device, merged, path, path, arguments, {})
+        return _load_engine(found, backend, device, merged, path, path, arguments)
     if require_signature is not None:
         raise InvalidArgument(
             "loading a model: require_signature= was given, and only engine files are signed; "
@@ -103,7 +103,6 @@ def load(
             _name(source),
             source,
             arguments | given,
-            _about(source),
         )
     if given:
         name = next(iter(given))
@@ -212,7 +211,6 @@ def _load_engine(
     name: str | None,
     source: str | bytes | None,
     arguments: dict[str, Any],
-    metadata: dict[str, Any],
 ) -> Session:
     """name: the path of what was loaded, None: the manifest's name of the model."""
     from zerolane.model import engine as engines
@@ -235,11 +233,11 @@ def _load_engine(
         gpu,
         (path, version),
         options,
-        metadata or manifest.extra.get("metadata") or {},  # type: ignore[arg-type]
+        manifest.extra.get("metadata") or {},  # type: ignore[arg-type]
     )
     reason = (
         f"backend={backend!r} was asked for"
-        if metadata
+        if backend != "auto"
         else f"the engine was built for {manifest.backend}"
     )
     why = dict.fromkeys(BACKENDS[1:], f"passed over: {reason}")
@@ -289,19 +287,6 @@ def _gpu(backend: str, device: str) -> dict[str, Any]:
 
 def _name(source: str | bytes) -> str:
     return "model in memory" if isinstance(source, bytes) else source
-
-
-def _about(source: str | bytes) -> dict[str, Any]:
-    """What a model says of itself, in the form of `Session.metadata`."""
-    facts = _native.read_model(source)
-    return {
-        "producer": facts["producer"],
-        "graph_name": facts["graph_name"],
-        "domain": facts["domain"],
-        "description": facts["doc"],
-        "version": facts["model_version"],
-        "custom": dict(facts["metadata"]),
-    }
 
 
 def _check_backend(backend: str) -> None:

@@ -12,6 +12,7 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 import zerolane as zl
+from zerolane.builder.source import open_source
 from zerolane.engine import Engine, Manifest, digest_model
 from zerolane.engine.environment import this_platform
 
@@ -118,6 +119,7 @@ def build(
         inputs=tuple(_spec(value) for value in inputs),
         outputs=tuple(_spec(value) for value in graph.output),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        extra={"metadata": open_source(model, None).metadata},
         **manifest,
     )
     return Engine(about, plan)
