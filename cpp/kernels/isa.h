@@ -32,7 +32,7 @@ Isa isa() noexcept;
   namespace avx512 {                             \
   result name parameters;                        \
   }
-#define ZL_CHOOSE_ISA(name)                                                              \
-  (::zerolane::kernels::isa() == ::zerolane::kernels::Isa::kAvx512 ? avx512::name        \
-   : ::zerolane::kernels::isa() == ::zerolane::kernels::Isa::kAvx2 ? avx2::name          \
+#define ZL_CHOOSE_ISA(name)                                                       \
+  (::zerolane::kernels::isa() == ::zerolane::kernels::Isa::kAvx512 ? avx512::name \
+   : ::zerolane::kernels::isa() == ::zerolane::kernels::Isa::kAvx2 ? avx2::name   \
                                                                    : baseline::name)

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Our declarations of the DLPack exchange format (github.com/dmlc/dlpack), version 1.x and the unversioned form before
- * it. Written from the published specification. Compiles as C11 and C++17. */
-#pragma once
+ * it. Written from the published specification. Compiles as C11 and C++17. Stands aside where DLPack's own header was
+ * included before it, and keeps that from being read after it: the guard has the same name. */
+#ifndef DLPACK_DLPACK_H_
+#define DLPACK_DLPACK_H_
 
 #include <stdint.h>
 
@@ -91,3 +93,5 @@ typedef struct DLManagedTensorVersioned {
 #ifdef __cplusplus
 }
 #endif
+
+#endif /* DLPACK_DLPACK_H_ */
