@@ -312,7 +312,7 @@ TEST_CASE("cuda: device memory lives until its stream is done with it") {
 TEST_CASE("cuda: out of memory tells the numbers, and the device stays usable") {
   CudaDevice& device = fresh_device();
   auto stream = device.make_cuda_stream();
-  device.pool().trim();
+  device.trim();  // waits for what tests before released
   fake::control().set_memory(10000);
   DeviceBuffer first = device.pool().allocate(6000, *stream);
   uint64_t free = device.memory().free_bytes;
