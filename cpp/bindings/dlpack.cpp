@@ -3,11 +3,13 @@
 
 #include <algorithm>
 
+#include "bindings/address.h"
 #include "bindings/device.h"
 #include "bindings/tensor.h"
 #include "bindings/text.h"
 #include "core/dlpack.h"
 #include "core/error.h"
+#include "cuda/device.h"
 
 namespace py = pybind11;
 
@@ -74,6 +76,24 @@ void take_own(py::handle object, Stream* stream, const Subject& subject, Lent* l
 }
 
 }  // namespace
+
+int gpu_of(py::handle object, const Subject& subject) {
+  if (py::hasattr(object, "__dlpack_device__")) {
+    const DLDevice device = device_of(object, subject);
+    if (device.device_type == kDLCPU || device.device_type == kDLCUDAHost) return -1;
+    if (device.device_type == kDLCUDA || device.device_type == kDLCUDAManaged) {
+      return device.device_id;
+    }
+    check_device(device.device_type, device.device_id, nullptr, subject);
+  }
+  if (py::hasattr(object, "__dlpack__") || !py::hasattr(object, "__cuda_array_interface__")) {
+    return -1;
+  }
+  py::dict interface = object.attr("__cuda_array_interface__");
+  const auto where = py::tuple(interface["data"])[0].cast<uintptr_t>();
+  if (where == 0) return 0;
+  return cuda::open_device(0).pointer_info(address<void>(where)).device;
+}
 
 void order_dlpack(py::handle object, const Stream& stream, const Subject& subject) {
   ask(object, &stream, subject);  // a capsule that nobody takes gives its record back

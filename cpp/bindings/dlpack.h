@@ -20,6 +20,10 @@ namespace zerolane::bindings {
 bool take_dlpack(pybind11::handle object, bool copy, bool writable, Stream* stream,
                  const Subject& subject, Lent* lent);
 
+// The number of the GPU that holds the object's memory; -1 for memory of the host, and for objects
+// that do not say. Throws kDevice for other devices.
+int gpu_of(pybind11::handle object, const Subject& subject);
+
 // Lets the object's library put `stream` behind the work it has under way now.
 void order_dlpack(pybind11::handle object, const Stream& stream, const Subject& subject);
 

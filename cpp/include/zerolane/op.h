@@ -462,19 +462,32 @@ class Definition {
 };
 
 // The table of a library of ops; what ZEROLANE_OPS exports.
-template <typename... Ops>
-const ZlOpLibrary* library(const char* name, const char* version, uint32_t host_abi) {
-  static const std::array<const ZlOp*, sizeof...(Ops)> kOps{Definition<Ops>::table()...};
-  static const ZlOpLibrary kLibrary{sizeof(ZlOpLibrary), ZL_OP_ABI,  0, name, version,
+template <size_t kCount>
+const ZlOpLibrary* library(const char* name, const char* version, uint32_t host_abi,
+                           const std::array<const ZlOp*, kCount>& tables) {
+  static const std::array<const ZlOp*, kCount> kOps = tables;
+  static const ZlOpLibrary kLibrary{sizeof(ZlOpLibrary), ZL_OP_ABI,   0, name, version,
                                     kOps.data(),         kOps.size()};
   return host_abi >= ZL_OP_ABI ? &kLibrary : nullptr;
 }
 
+template <typename... Ops>
+std::array<const ZlOp*, sizeof...(Ops)> tables_of() {
+  return {Definition<Ops>::table()...};
+}
+
 }  // namespace zerolane::op
 
-// Exports the ops of a shared library: its name, its version, then the classes.
-#define ZEROLANE_OPS(name, version, ...)                                                    \
-  extern "C" __attribute__((visibility("default"))) const ZlOpLibrary* zerolane_op_library( \
-      uint32_t host_abi) {                                                                  \
-    return ::zerolane::op::library<__VA_ARGS__>(name, version, host_abi);                   \
+#define ZL_EXPORT_OPS(name, version, tables)                              \
+  extern "C" __attribute__((visibility("default"))) const ZlOpLibrary*    \
+  zerolane_op_library(uint32_t host_abi) {                                \
+    return ::zerolane::op::library(name, version, host_abi, tables);      \
   }
+
+// Exports the ops of a shared library: its name, its version, then the classes. Once a library.
+#define ZEROLANE_OPS(name, version, ...) \
+  ZL_EXPORT_OPS(name, version, ::zerolane::op::tables_of<__VA_ARGS__>())
+// The same for ops that are defined in several files: then the tables,
+// zerolane::op::Definition<Class>::table(), through a function of each file.
+#define ZEROLANE_OPS_FROM(name, version, ...) \
+  ZL_EXPORT_OPS(name, version, (std::array{__VA_ARGS__}))

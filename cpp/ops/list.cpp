@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: Apache-2.0
+// The built-in ops, a line each in its own file's name; the one symbol that the library exports.
+#include "ops/list.h"
+
+#include "zerolane/op.h"
+
+ZEROLANE_OPS_FROM("zerolane", "0.1.0", zerolane::ops::scaled_gelu())

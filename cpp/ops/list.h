@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "zerolane/op_abi.h"
+
+namespace zerolane::ops {
+
+// The table of each built-in op, from the file of the same name.
+const ZlOp* scaled_gelu();
+
+}  // namespace zerolane::ops
