@@ -231,8 +231,7 @@ void PyOp::run_cuda(Frame& frame) {
   {
     ReleaseGil release;
     const cuda::DeviceBuffer scratch = device.pool().allocate(scratch_bytes, stream);
-    const cuda::DeviceBuffer counts =
-        device.pool().allocate(counted * sizeof(int64_t), stream);
+    const cuda::DeviceBuffer counts = device.pool().allocate(counted * sizeof(int64_t), stream);
     std::vector<int64_t*> places;
     for (size_t i = 0; i < counted; ++i) {
       places.push_back(static_cast<int64_t*>(counts.data()) + i);
@@ -243,7 +242,8 @@ void PyOp::run_cuda(Frame& frame) {
   }
   for (size_t i = 0; i < call.output_count(); ++i) {
     if (!call.is_counted(i)) continue;
-    frame.tensors[i] = call.cut_to_counts(i, frame.tensors[i], found);
+    const Tensor& whole = frame.tensors[i];
+    frame.tensors[i] = Tensor(whole.storage(), whole.dtype(), call.counted_shape(i, found));
   }
 }
 
@@ -260,8 +260,8 @@ py::object PyOp::results(Frame& frame) {
     result_type_ = make_result_type_(names);
   }
   auto* type = reinterpret_cast<PyTypeObject*>(result_type_.ptr());
-  auto tuple = py::reinterpret_steal<py::object>(
-      type->tp_alloc(type, static_cast<Py_ssize_t>(count)));
+  auto tuple =
+      py::reinterpret_steal<py::object>(type->tp_alloc(type, static_cast<Py_ssize_t>(count)));
   if (!tuple) throw py::error_already_set();
   for (size_t i = 0; i < count; ++i) {
     PyTuple_SET_ITEM(tuple.ptr(), static_cast<Py_ssize_t>(i), take_one(i).release().ptr());
@@ -272,8 +272,10 @@ py::object PyOp::results(Frame& frame) {
 py::object PyOp::call(PyObject* args, PyObject* kwargs) {
   if (kwargs != nullptr && PyDict_GET_SIZE(kwargs) > 0) {
     throw make_error(Code::kInvalidArgument, "calling " + state_->where(),
-                     "inputs were given by name", "give them in order; attributes are fixed when "
-                     "the op is made", state_->entry().name);
+                     "inputs were given by name",
+                     "give them in order; attributes are fixed when "
+                     "the op is made",
+                     state_->entry().name);
   }
   struct Borrowed {
     PyOp& op;
@@ -367,7 +369,8 @@ py::dict describe(const OpEntry& entry) {
   for (uint64_t i = 0; i < entry.table->attribute_count; ++i) {
     const ZlAttribute& attribute = entry.table->attributes[i];
     py::list choices;
-    for (uint64_t k = 0; k < attribute.choice_count; ++k) choices.append(text(attribute.choices[k]));
+    for (uint64_t k = 0; k < attribute.choice_count; ++k)
+      choices.append(text(attribute.choices[k]));
     py::dict row;
     row["name"] = text(attribute.name);
     row["doc"] = text(attribute.doc != nullptr ? attribute.doc : "");
@@ -404,10 +407,16 @@ py::dict describe(const OpLibrary& library) {
   return out;
 }
 
+void resolve(const std::string& domain) {
+  AcquireGil hold;
+  py::module_::import("zerolane.ops.library").attr("resolve")(text(domain));
+}
+
 }  // namespace
 
 void bind_op(py::module_& module) {
   using namespace py::literals;
+  set_op_resolver(resolve);
   auto setup =
       py::custom_type_setup([](PyHeapTypeObject* type) { type->ht_type.tp_call = call_slot; });
   py::class_<PyOp>(module, "Op", setup)
@@ -448,6 +457,7 @@ void bind_op(py::module_& module) {
         return entry == nullptr ? py::object(py::none()) : describe(*entry);
       },
       "name"_a, "version"_a);
+  module.def("op_generation", [] { return op_generation(); });
   module.def("op_libraries", [] {
     py::list rows;
     for (const OpLibrary* library : op_libraries()) rows.append(describe(*library));

@@ -27,7 +27,8 @@ struct OpOnGpu {
 // None leaves an optional input out. Calling it is a C slot. Any thread.
 class PyOp {
  public:
-  PyOp(std::shared_ptr<const OpState> state, GilPolicy::Mode gil, pybind11::object make_result_type);
+  PyOp(std::shared_ptr<const OpState> state, GilPolicy::Mode gil,
+       pybind11::object make_result_type);
 
   const OpState& state() const { return *state_; }
   pybind11::object call(PyObject* args, PyObject* kwargs);

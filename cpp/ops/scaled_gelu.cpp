@@ -35,8 +35,8 @@ struct ScaledGelu {
     const bool tanh = approximate == "tanh";
     for (int64_t i = 0; i < x.size(); ++i) {
       const double v = static_cast<double>(alpha) * static_cast<double>(x[i]);
-      const double gate =
-          tanh ? std::tanh(0.7978845608028654 * (v + 0.044715 * v * v * v)) : std::erf(v * M_SQRT1_2);
+      const double gate = tanh ? std::tanh(0.7978845608028654 * (v + 0.044715 * v * v * v))
+                               : std::erf(v * M_SQRT1_2);
       y[i] = static_cast<Element>(static_cast<float>(scale * 0.5 * v * (1 + gate)));
     }
   }

@@ -158,6 +158,15 @@ void check(const Runtime& rt, OrtStatus* status, const std::string& doing,
     throw make_error(Code::kInvalidArgument, doing, message.substr(mark + kGuardMark.size()), "",
                      subject);
   }
+  mark = message.find(kOpMark);
+  if (mark != std::string::npos) {
+    const char* number_text = message.c_str() + mark + kOpMark.size();
+    char* end = nullptr;
+    const long op_code = std::strtol(number_text, &end, 10);
+    const bool known = *end == ']' && op_code >= 0 && op_code <= static_cast<long>(Code::kInternal);
+    throw make_error(known ? static_cast<Code>(op_code) : Code::kInternal, doing,
+                     known ? end + 2 : number_text, "", subject);
+  }
   Code code = Code::kBackend;
   std::string remedy = "see the message of ONNX Runtime " + rt.version;
   switch (number) {

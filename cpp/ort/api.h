@@ -47,6 +47,9 @@ Runtime* runtime() noexcept;
 // library's.
 inline constexpr std::string_view kGuardMark = "[zerolane] ";
 
+// Stands in front of the messages of ops, followed by the code's number, ']' and a space.
+inline constexpr std::string_view kOpMark = "[zerolane op ";
+
 // Throws for a status that is not null, and releases it. The only place where a status becomes an
 // Error.
 void check(const Runtime& rt, OrtStatus* status, const std::string& doing,

@@ -220,6 +220,28 @@ bool makes_shapes_from_data(const ModelView& view) {
                      [&](const char* op) { return view.has_op(op); });
 }
 
+// Domains that the library itself fills.
+bool is_vendor_domain(std::string_view domain) {
+  static constexpr std::string_view kPrefixes[] = {"ai.onnx", "com.microsoft", "com.ms.",
+                                                   "org.pytorch"};
+  return domain.empty() || domain == kGuardDomain ||
+         std::ranges::any_of(kPrefixes,
+                             [&](std::string_view prefix) { return domain.starts_with(prefix); });
+}
+
+std::vector<OpUse> uses_of(const ModelView& view) {
+  std::vector<OpUse> uses;
+  for (const NodeView& node : view.nodes()) {
+    if (is_vendor_domain(node.domain) || view.is_function(node)) continue;
+    const bool known = std::ranges::any_of(uses, [&](const OpUse& use) {
+      return use.domain == node.domain && use.op == node.op_type;
+    });
+    if (known) continue;
+    uses.push_back({std::string(node.domain), std::string(node.op_type), view.opset(node.domain)});
+  }
+  return uses;
+}
+
 }  // namespace
 
 Examined examine(std::span<const std::byte> model, const std::string& name, bool guard_pools) {
@@ -235,6 +257,7 @@ Examined examine(std::span<const std::byte> model, const std::string& name, bool
     found.pools = view.has_op("MaxPool") || view.has_op("AveragePool");
     found.transposes_empties =
         view.has_op("Transpose") && view.has_op("MatMul") && makes_shapes_from_data(view);
+    found.ops = uses_of(view);
     found.guarded = guard_model(model, view, std::move(plans));
   } catch (const std::bad_alloc&) {
     throw make_error(

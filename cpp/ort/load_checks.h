@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <span>
 #include <string>
@@ -9,12 +10,20 @@
 
 namespace zerolane::ort {
 
+// An operator of somebody's own domain that the model uses.
+struct OpUse {
+  std::string domain;
+  std::string op;
+  std::int64_t version = 0;  // of the domain that the model imports; 0: it does not say
+};
+
 // What a model means for the way it is loaded.
 struct Examined {
   std::optional<std::vector<std::byte>> guarded;  // what to load in its place
   bool compares = false;                          // a guard in there looks at two tensors
   bool external_data = true;                      // weights may stand in files beside it
   bool pools = false;                             // has windows that images may be too small for
+  std::vector<OpUse> ops;           // that no standard domain and no function of the model defines
   bool transposes_empties = false;  // a tensor emptied by data may meet a fused transposition
 };
 

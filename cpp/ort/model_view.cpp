@@ -63,12 +63,29 @@ bool raw_holds(const WireField& raw, std::int64_t value) {
 
 }  // namespace
 
+void ModelView::read_opset(const WireField& field) {
+  std::int64_t version = 0;
+  WireReader reader(field);
+  for (WireField inner; reader.next(inner);) {
+    if (inner.is_varint(2)) version = static_cast<std::int64_t>(inner.value);
+  }
+  opsets_.emplace_back(last_text(field, 1), version);
+}
+
+std::int64_t ModelView::opset(std::string_view domain) const {
+  for (const auto& [name, version] : opsets_) {
+    if (name == domain) return version;
+  }
+  return 0;
+}
+
 ModelView::ModelView(std::span<const std::byte> model) {
   graphs_.emplace_back();
   WireReader reader(model);
   for (WireField field; reader.next(field);) {
     if (field.is_bytes(7)) read_graph(field, 0, 0);
     if (field.is_bytes(25)) read_function(field);
+    if (field.is_bytes(8)) read_opset(field);
   }
   for (NodeView& node : nodes_) {  // only now do they stay where they are
     node.attributes = std::span(attributes_).subspan(node.first_attribute, node.attribute_count);

@@ -79,8 +79,14 @@ class ModelView {
   ValueSource find(std::size_t graph, std::string_view name) const;
   // The nodes that call the function whose body is `graph`.
   std::span<const std::size_t> callers(std::size_t graph) const;
+  // Whether a function of the model stands for this node.
+  bool is_function(const NodeView& node) const {
+    return callers_.contains({node.domain, node.op_type});
+  }
   // Whether some graph or function has a standard operator of this type. Linear.
   bool has_op(std::string_view op_type) const;
+  // The version of a domain's operators that the model imports; 0 where it does not say.
+  std::int64_t opset(std::string_view domain) const;
   // Whether some weights stand in files beside the model.
   bool has_external_data() const;
   // Some input of the main graph has no shape, so that even its rank is left to the caller.
@@ -101,6 +107,7 @@ class ModelView {
     ValueSource source;
   };
 
+  void read_opset(const WireField& field);
   void read_graph(const WireField& field, std::size_t graph, int depth);
   void read_function(const WireField& field);
   void read_node(const WireField& field, std::size_t graph, int depth);
@@ -114,6 +121,7 @@ class ModelView {
   std::vector<Graph> graphs_;  // [0] is the main graph
   mutable std::vector<std::optional<std::vector<Definition>>> definitions_;  // by graph, by name
   std::map<std::pair<std::string_view, std::string_view>, std::vector<std::size_t>> callers_;
+  std::vector<std::pair<std::string_view, std::int64_t>> opsets_;
   bool has_open_input_ = false;
   bool has_external_constant_ = false;
 };

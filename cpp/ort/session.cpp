@@ -13,6 +13,7 @@
 #include "ort/guard.h"
 #include "ort/guard_op.h"
 #include "ort/load_checks.h"
+#include "ort/op_adapter.h"
 #include "ort/session_impl.h"
 #include "ort/values.h"
 
@@ -86,6 +87,11 @@ std::shared_ptr<SessionImpl> load_model_source(Runtime& rt, const ModelSource& s
     check(rt, rt.api.AddCustomOpDomain(session_options.get(), guard_domain(rt, model.compares)),
           doing, name);
   }
+  std::shared_ptr<const SessionOps> ops;
+  if (!model.ops.empty()) {
+    ops = std::make_shared<const SessionOps>(rt, model.ops, options.gpu, name);
+    ops->add_to(session_options.get());
+  }
   Handle<OrtSession> session(rt.api.ReleaseSession);
   OrtStatus* status = by_path ? rt.api.CreateSession(rt.env, source.path.c_str(),
                                                      session_options.get(), session.out())
@@ -94,6 +100,14 @@ std::shared_ptr<SessionImpl> load_model_source(Runtime& rt, const ModelSource& s
   try {
     check(rt, status, doing, name);
   } catch (const Error& error) {
+    if (ops && !ops->missing().empty()) {
+      throw make_error(Code::kNotFound, doing,
+                       "no library has defined the ops " + ops->missing() + " that it uses",
+                       "load their library with zl.ops.load(path), or install its package "
+                       "(ONNX Runtime said: " +
+                           error.message() + ")",
+                       ops->missing());
+    }
     // The options were accepted above, so what is invalid here is the model.
     bool invalid = error.code() == Code::kInvalidArgument ||
                    error.message().find("invalid model") != std::string::npos;
@@ -107,7 +121,7 @@ std::shared_ptr<SessionImpl> load_model_source(Runtime& rt, const ModelSource& s
   }
   return std::make_shared<SessionImpl>(rt, std::move(session), name, host_only,
                                        ort_format && mentions_guarded_op(bytes), std::move(twins),
-                                       options.gpu, options.cuda_graphs());
+                                       options.gpu, options.cuda_graphs(), std::move(ops));
 }
 
 std::shared_ptr<Session> load_file(Runtime& rt, const std::string& path, const Options& options) {
@@ -133,9 +147,11 @@ std::shared_ptr<Session> load_bytes(Runtime& rt, std::span<const std::byte> byte
 
 SessionImpl::SessionImpl(Runtime& rt, Handle<OrtSession> session, std::string name, bool host_only,
                          bool refuse_empty, std::unique_ptr<TwinKeeper> twins,
-                         std::shared_ptr<Gpu> gpu, bool graphs)
+                         std::shared_ptr<Gpu> gpu, bool graphs,
+                         std::shared_ptr<const SessionOps> ops)
     : rt_(rt),
       gpu_(std::move(gpu)),
+      ops_(std::move(ops)),
       gpu_memory_(rt.api.ReleaseMemoryInfo),
       session_(std::move(session)),
       name_(std::move(name)),

@@ -13,11 +13,13 @@
 
 namespace zerolane::ort {
 
+class SessionOps;
+
 class SessionImpl final : public Session {
  public:
   SessionImpl(Runtime& rt, Handle<OrtSession> session, std::string name, bool host_only,
               bool refuse_empty, std::unique_ptr<TwinKeeper> twins, std::shared_ptr<Gpu> gpu,
-              bool graphs);
+              bool graphs, std::shared_ptr<const SessionOps> ops);
   ~SessionImpl() override;
 
   const std::string& name() const override { return name_; }
@@ -59,7 +61,8 @@ class SessionImpl final : public Session {
   std::string take_text(char* text) const;
 
   Runtime& rt_;
-  std::shared_ptr<Gpu> gpu_;  // its stream outlives the library's session
+  std::shared_ptr<Gpu> gpu_;               // its stream outlives the library's session
+  std::shared_ptr<const SessionOps> ops_;  // outlive the library's session; null: none are used
   Handle<OrtMemoryInfo> gpu_memory_;
   Handle<OrtSession> session_;
   std::string name_;

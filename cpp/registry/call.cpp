@@ -142,7 +142,19 @@ void OpCall::check_inputs() {
   }
 }
 
+bool OpCall::planned() const {
+  if (!planned_ || known_.size() != inputs_.size()) return false;
+  for (size_t i = 0; i < inputs_.size(); ++i) {
+    const OpInput &now = inputs_[i], &then = known_[i];
+    if (now.present != then.present) return false;
+    if (now.present && (now.dtype != then.dtype || !(now.shape == then.shape))) return false;
+  }
+  return true;
+}
+
 void OpCall::plan() {
+  if (planned()) return;
+  planned_ = false;
   check_inputs();
   extents_.resize(inputs_.size());
   for (size_t i = 0; i < inputs_.size(); ++i) {
@@ -176,6 +188,9 @@ void OpCall::plan() {
     (void)shapes_[i].count();  // throws for sizes that no memory has
     memory_[i] = nullptr;
   }
+  // A run tells counted extents in place of the most; such calls are planned anew.
+  planned_ = std::find(counted_.begin(), counted_.end(), true) == counted_.end();
+  known_ = inputs_;
 }
 
 int OpCall::counted_axis(size_t index, size_t axis) const {
@@ -183,10 +198,9 @@ int OpCall::counted_axis(size_t index, size_t axis) const {
   return OpShapes::is_counted(dim) ? static_cast<int>(OpShapes::count_of(dim)) : -1;
 }
 
-Tensor OpCall::cut_to_counts(size_t index, const Tensor& whole,
-                             std::span<const int64_t> counts) const {
+Shape OpCall::counted_shape(size_t index, std::span<const int64_t> counts) const {
   std::array<int64_t, kMaxRank> dims;
-  const Shape& most = whole.shape();
+  const Shape& most = shapes_[index];
   for (size_t axis = 0; axis < most.rank(); ++axis) {
     const int counted = counted_axis(index, axis);
     dims[axis] = counted < 0 ? most[axis] : counts[static_cast<size_t>(counted)];
@@ -198,7 +212,7 @@ Tensor OpCall::cut_to_counts(size_t index, const Tensor& whole,
                        state_->entry().name);
     }
   }
-  return Tensor(whole.storage(), whole.dtype(), Shape(std::span<const int64_t>(dims.data(), most.rank())));
+  return Shape(std::span<const int64_t>(dims.data(), most.rank()));
 }
 
 void OpCall::fill_tensors(DLDevice device) {

@@ -41,7 +41,7 @@ class OpCall {
 
   // Checks the inputs and computes the outputs' types and shapes. Throws kInvalidArgument (too few
   // or too many inputs, element types), kShapeMismatch (by the op), kOutOfMemory (sizes that no
-  // memory has).
+  // memory has). Does nothing where types and shapes are those of the call before.
   void plan();
 
   size_t output_count() const { return shapes_.size(); }
@@ -52,10 +52,10 @@ class OpCall {
   size_t counted_extents() const { return shape_function_.counted(); }
   // Which counted extent an axis of an output is, or -1.
   int counted_axis(size_t index, size_t axis) const;
-  // The part of an output with memory for the most that a run on a GPU has filled: `counts` holds
-  // the counted extents. Rows that are left over stay unseen behind it; throws kUnsupported where
-  // they would lie between, as only the first axis can be cut in place.
-  Tensor cut_to_counts(size_t index, const Tensor& whole, std::span<const int64_t> counts) const;
+  // The shape of an output that a run on a GPU has filled: `counts` holds the counted extents.
+  // Throws kUnsupported unless its elements lie dense at the start of the memory for the most: only
+  // the first axis can be counted there.
+  Shape counted_shape(size_t index, std::span<const int64_t> counts) const;
 
   // Where an output goes; before each run. Null: it is unwanted, which an optional one may be.
   void set_output(size_t index, void* data) { memory_[index] = data; }
@@ -83,12 +83,15 @@ class OpCall {
  private:
   struct Record;  // the ZlCall that the body sees
 
+  bool planned() const;
   void check_inputs();
   void fill_tensors(DLDevice device);
   void check_status(int32_t status);
 
   std::shared_ptr<const OpState> state_;
   std::vector<OpInput> inputs_;
+  bool planned_ = false;
+  std::vector<OpInput> known_;  // what was planned for
   OpShapes shape_function_;
   std::vector<OpShapes::Extents> extents_;
   std::vector<DType> types_;  // of the op's types, in this call

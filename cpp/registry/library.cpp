@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <climits>
 #include <cstddef>
 #include <cstdlib>
 #include <map>
@@ -33,7 +32,7 @@ class Reader {
 
   std::unique_ptr<OpEntry> read() {
     if (op_ == nullptr) refuse("a null pointer stands among its ops");
-    if (op_->size < offsetof(ZlOp, run_cuda)) {
+    if (op_->size < sizeof(ZlOp)) {
       refuse("a table is " + std::to_string(op_->size) + " bytes long");
     }
     auto entry = std::make_unique<OpEntry>();
@@ -273,6 +272,20 @@ const OpEntry* find_op(std::string_view name, int version) {
   if (found == by_name.begin()) return nullptr;
   --found;
   return found->first.first == name ? found->second : nullptr;
+}
+
+namespace {
+std::atomic<void (*)(const std::string& domain)> g_resolver{nullptr};
+}  // namespace
+
+void set_op_resolver(void (*find)(const std::string& domain)) noexcept { g_resolver.store(find); }
+
+const OpEntry* resolve_op(const std::string& name, int version) {
+  const OpEntry* found = find_op(name, version);
+  const auto resolver = g_resolver.load();
+  if (found != nullptr || resolver == nullptr) return found;
+  resolver(name.substr(0, name.find("::")));
+  return find_op(name, version);
 }
 
 std::vector<const OpEntry*> ops_of(std::string_view domain) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <climits>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -62,6 +63,11 @@ const OpLibrary& register_ops(const ZlOpLibrary& table);
 
 // The newest definition of "domain::Op", or the newest up to `version`; null if there is none.
 const OpEntry* find_op(std::string_view name, int version = INT32_MAX);
+// The same, after what may define it was loaded: `find` is called with the domain of an op that is
+// not known yet, on the calling thread, and may throw. Set once, by those who know where libraries
+// are.
+const OpEntry* resolve_op(const std::string& name, int version = INT32_MAX);
+void set_op_resolver(void (*find)(const std::string& domain)) noexcept;
 // All definitions of a domain, or of all with "".
 std::vector<const OpEntry*> ops_of(std::string_view domain);
 std::vector<const OpLibrary*> op_libraries();

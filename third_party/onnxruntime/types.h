@@ -18,6 +18,7 @@ struct OrtKernelInfo;
 struct OrtMapTypeInfo;
 struct OrtMemoryInfo;
 struct OrtModelMetadata;
+struct OrtOpAttr;
 struct OrtOptionalTypeInfo;
 struct OrtRunOptions;
 struct OrtSequenceTypeInfo;
@@ -39,6 +40,7 @@ using ONNXTensorElementDataType = int32_t;
 using ONNXType = int32_t;
 using OrtAllocatorType = int32_t;
 using OrtMemType = int32_t;
+using OrtOpAttrType = int32_t;
 
 enum : OrtErrorCode {
   kOrtFail = 1,
@@ -63,6 +65,13 @@ enum : ONNXType {
 };
 enum : OrtAllocatorType { kOrtDeviceAllocator = 0, kOrtArenaAllocator = 1 };
 enum : OrtMemType { kOrtMemTypeDefault = 0 };
+enum : OrtOpAttrType {
+  kOrtAttrInt = 1,
+  kOrtAttrInts = 2,
+  kOrtAttrFloat = 3,
+  kOrtAttrFloats = 4,
+  kOrtAttrString = 5,
+};
 
 using OrtLoggingFunction = void (*)(void* param, OrtLoggingLevel severity, const char* category,
                                     const char* log_id, const char* code_location,

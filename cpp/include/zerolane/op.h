@@ -466,7 +466,7 @@ template <size_t kCount>
 const ZlOpLibrary* library(const char* name, const char* version, uint32_t host_abi,
                            const std::array<const ZlOp*, kCount>& tables) {
   static const std::array<const ZlOp*, kCount> kOps = tables;
-  static const ZlOpLibrary kLibrary{sizeof(ZlOpLibrary), ZL_OP_ABI,   0, name, version,
+  static const ZlOpLibrary kLibrary{sizeof(ZlOpLibrary), ZL_OP_ABI,  0, name, version,
                                     kOps.data(),         kOps.size()};
   return host_abi >= ZL_OP_ABI ? &kLibrary : nullptr;
 }
@@ -478,10 +478,10 @@ std::array<const ZlOp*, sizeof...(Ops)> tables_of() {
 
 }  // namespace zerolane::op
 
-#define ZL_EXPORT_OPS(name, version, tables)                              \
-  extern "C" __attribute__((visibility("default"))) const ZlOpLibrary*    \
-  zerolane_op_library(uint32_t host_abi) {                                \
-    return ::zerolane::op::library(name, version, host_abi, tables);      \
+#define ZL_EXPORT_OPS(name, version, tables)                                                \
+  extern "C" __attribute__((visibility("default"))) const ZlOpLibrary* zerolane_op_library( \
+      uint32_t host_abi) {                                                                  \
+    return ::zerolane::op::library(name, version, host_abi, tables);                        \
   }
 
 // Exports the ops of a shared library: its name, its version, then the classes. Once a library.
