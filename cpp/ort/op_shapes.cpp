@@ -28,6 +28,12 @@ class KnownShapes {
 
   const std::vector<OpShapes::Extents>& inputs() const { return inputs_; }
   const std::string& name(uint32_t index) const { return names_[index]; }
+  // The element type of an output, as the inputs decide it.
+  DType dtype_of(const OpEntry::Argument& output) const {
+    const size_t by = entry_.decided_by[output.type];
+    return by < dtypes_.size() && by < entry_.inputs.size() ? dtypes_[by]
+                                                            : entry_.types[output.type].front();
+  }
 
  private:
   void ok(OrtStatus* status) const {
@@ -42,14 +48,16 @@ class KnownShapes {
       if (status != nullptr) rt_.api.ReleaseStatus(status);
       const bool optional = entry_.input(index).kind == kZlOptional;
       inputs_.push_back(extents);
+      dtypes_.push_back(DType::kNone);
       return optional;
     }
     extents.present = true;
+    ONNXTensorElementDataType type = 0;
+    ok(rt_.api.GetTensorElementType(info, &type));
+    dtypes_.push_back(static_cast<DType>(type));
     ok(rt_.api.GetDimensionsCount(info, &extents.rank));
-    // An unknown rank reads as none; releases before 1.24 do not tell it from that of a scalar.
-    const bool has_shape = extents.rank > 0 || (rt_.api.TensorTypeAndShape_HasShape != nullptr &&
-                                                rt_.api.TensorTypeAndShape_HasShape(info));
-    if (!has_shape || extents.rank > kMaxRank) return false;
+    // An unknown rank reads as none, like that of a scalar.
+    if (extents.rank == 0 || extents.rank > kMaxRank) return false;
     std::array<int64_t, kMaxRank> dims;
     std::array<const char*, kMaxRank> symbols{};
     ok(rt_.api.GetDimensions(info, dims.data(), extents.rank));
@@ -76,6 +84,7 @@ class KnownShapes {
   OrtShapeInferContext* context_;
   const OpEntry& entry_;
   std::vector<OpShapes::Extents> inputs_;
+  std::vector<DType> dtypes_;
   std::vector<std::string> names_;
 };
 
@@ -85,6 +94,7 @@ void infer_shapes(const Runtime& rt, const OpState& state, OrtShapeInferContext*
   const Api& api = rt.api;
   const OpEntry& entry = state.entry();
   KnownShapes known(rt, context, entry);
+  // Without ranks the library infers types alone, from the records.
   if (!known.read()) return;
   OpShapes shapes;
   shapes.run(state, known.inputs());
@@ -101,6 +111,10 @@ void infer_shapes(const Runtime& rt, const OpState& state, OrtShapeInferContext*
       symbols[axis] = OpShapes::is_named(dim) ? known.name(OpShapes::name_of(dim)).c_str() : "";
     }
     check(rt, api.CreateTensorTypeAndShapeInfo(info.out()), doing, entry.name);
+    check(rt,
+          api.SetTensorElementType(info.get(),
+                                   static_cast<int32_t>(known.dtype_of(entry.outputs[i]))),
+          doing, entry.name);
     check(rt, api.SetDimensions(info.get(), dims.data(), output.rank), doing, entry.name);
     check(rt, api.SetSymbolicDimensions(info.get(), symbols.data(), output.rank), doing,
           entry.name);
