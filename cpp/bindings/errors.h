@@ -20,6 +20,8 @@ PyObject* slot(Body body) noexcept {
     error.restore();
   } catch (const Error& error) {
     set_python_error(error);
+  } catch (const pybind11::builtin_exception& error) {
+    error.set_error();
   } catch (const std::bad_alloc&) {
     PyErr_NoMemory();
   } catch (const std::exception& error) {

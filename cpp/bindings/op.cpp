@@ -208,11 +208,6 @@ void PyOp::run_host(Frame& frame) {
   for (size_t i = 0; i < counted.size(); ++i) {
     if (!call.is_counted(i)) continue;
     frame.tensors[i] = std::move(counted[i].second);
-    if (!frame.tensors[i].storage()) {
-      throw make_error(Code::kInternal, "running " + state_->where(),
-                       "its body made no memory for output " + std::to_string(i),
-                       "mend the op: call.allocate() is needed for it", state_->entry().name);
-    }
   }
 }
 

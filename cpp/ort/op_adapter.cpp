@@ -283,20 +283,23 @@ void SessionOps::Kernel::read_inputs(OrtKernelContext* context, OpCall& call) co
 
 namespace {
 
+// The outputs of one run of a node.
 struct Outputs {
   const Runtime& rt;
   const OpEntry& entry;
   OrtKernelContext* context;
+  std::vector<Buffer> unwanted;  // memory for what the body computes and nobody reads
 
-  // Null where the node does not want the output.
-  void* get(size_t index, const Shape& shape) const {
+  // Never null: outputs that the node does not want, and empty ones, have memory too.
+  void* get(size_t index, const Shape& shape, DType dtype) {
     OrtValue* value = nullptr;
     ok(rt, rt.api.KernelContext_GetOutput(context, index, shape.data(), shape.rank(), &value),
        entry);
-    if (value == nullptr) return nullptr;
     void* data = nullptr;
-    ok(rt, rt.api.GetTensorMutableData(value, &data), entry);
-    return data;
+    if (value != nullptr) ok(rt, rt.api.GetTensorMutableData(value, &data), entry);
+    if (data != nullptr) return data;
+    unwanted.push_back(host_pool()->allocate(dtype_bytes(dtype, shape.count())));
+    return unwanted.back().data();
   }
 };
 
@@ -307,7 +310,10 @@ void SessionOps::Kernel::compute(OrtKernelContext* context) {
   if (!call) call = std::make_unique<OpCall>(state);
   read_inputs(context, *call);
   call->plan();
-  Outputs results{record.rt(), record.entry, context};
+  struct Target {
+    Outputs outputs;
+    OpCall& call;
+  } target{{record.rt(), record.entry, context, {}}, *call};
   if (cuda) {
     cuda->run(*call, context, outputs);
   } else {
@@ -315,16 +321,15 @@ void SessionOps::Kernel::compute(OrtKernelContext* context) {
       if (i >= outputs) {
         call->skip_output(i);
       } else if (!call->is_counted(i)) {
-        void* data = results.get(i, call->output_shape(i));
-        if (data == nullptr && call->output_shape(i).count() > 0) call->skip_output(i);
-        call->set_output(i, data);
+        call->set_output(i, target.outputs.get(i, call->output_shape(i), call->output_dtype(i)));
       }
     }
     call->set_allocator(
         [](void* owner, size_t index, const Shape& shape) {
-          return static_cast<Outputs*>(owner)->get(index, shape);
+          auto& self = *static_cast<Target*>(owner);
+          return self.outputs.get(index, shape, self.call.output_dtype(index));
         },
-        &results);
+        &target);
     call->run_host();
   }
   delete idle.exchange(call.release(), std::memory_order_release);

@@ -2,6 +2,7 @@
 #include "ort/op_shapes.h"
 
 #include <array>
+#include <atomic>
 #include <string>
 #include <vector>
 
@@ -105,10 +106,18 @@ void infer_shapes(const Runtime& rt, const OpState& state, OrtShapeInferContext*
     Handle<OrtTensorTypeAndShapeInfo> info(api.ReleaseTensorTypeAndShapeInfo);
     std::array<int64_t, kMaxRank> dims;
     std::array<const char*, kMaxRank> symbols;
+    std::array<std::string, kMaxRank> unknown;
     for (size_t axis = 0; axis < output.rank; ++axis) {
       const ZlDim dim = output.dims[axis];
       dims[axis] = OpShapes::is_number(dim) ? static_cast<int64_t>(dim) : -1;
-      symbols[axis] = OpShapes::is_named(dim) ? known.name(OpShapes::name_of(dim)).c_str() : "";
+      symbols[axis] = "";
+      if (OpShapes::is_named(dim)) {
+        symbols[axis] = known.name(OpShapes::name_of(dim)).c_str();
+      } else if (!OpShapes::is_number(dim)) {
+        static std::atomic<uint64_t> count{0};
+        unknown[axis] = std::string(kUnknownExtent) + std::to_string(count.fetch_add(1));
+        symbols[axis] = unknown[axis].c_str();
+      }
     }
     check(rt, api.CreateTensorTypeAndShapeInfo(info.out()), doing, entry.name);
     check(rt,

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "ort/op_shapes.h"
+
 namespace zerolane::ort {
 namespace {
 
@@ -138,7 +140,8 @@ void read_tensor_info(const Runtime& rt, const OrtTensorTypeAndShapeInfo* info, 
                         ? rt.api.TensorTypeAndShape_HasShape(info)
                         : rank > 0;
   for (size_t i = 0; i < rank; ++i) {
-    spec->shape.push_back({dims[i], symbols[i] != nullptr ? symbols[i] : ""});
+    const std::string symbol = symbols[i] != nullptr ? symbols[i] : "";
+    spec->shape.push_back({dims[i], symbol.starts_with(kUnknownExtent) ? "" : symbol});
   }
 }
 

@@ -65,6 +65,7 @@ struct OpCall::Record : ZlCall {
       void* data = call.allocate_(call.owner_, index, shape);
       if (data == nullptr) return nullptr;
       call.shapes_[index] = shape;
+      call.allocated_[index] = true;
       DLTensor& tensor = call.output_tensors_[index];
       tensor.data = data;
       tensor.shape = const_cast<int64_t*>(call.shapes_[index].data());
@@ -85,6 +86,7 @@ OpCall::OpCall(std::shared_ptr<const OpState> state) : state_(std::move(state)) 
   shapes_.resize(count);
   counted_.resize(count);
   wanted_.assign(count, true);
+  allocated_.resize(count);
   memory_.resize(count);
   output_tensors_.resize(count);
   output_pointers_.resize(count);
@@ -185,7 +187,13 @@ void OpCall::plan() {
       dims[axis] = static_cast<int64_t>(dim);
     }
     shapes_[i] = Shape(std::span<const int64_t>(dims.data(), extents.rank));
-    (void)shapes_[i].count();  // throws for sizes that no memory has
+    try {
+      (void)shapes_[i].count();
+    } catch (const Error& error) {
+      throw make_error(error.code(),
+                       "sizing output " + std::to_string(i) + " of " + state_->where(),
+                       error.what(), "give smaller inputs", entry.name);
+    }
     memory_[i] = nullptr;
   }
   // A run tells counted extents in place of the most; such calls are planned anew.
@@ -272,7 +280,14 @@ void OpCall::run_host() {
     record.scratch = scratch_.data();
   }
   record.constants = state_->constants().data();
+  std::fill(allocated_.begin(), allocated_.end(), false);
   check_status(table->run_cpu(table, state_->get(), &record));
+  for (size_t i = 0; i < output_count(); ++i) {
+    if (!counted_[i] || !wanted_[i] || allocated_[i]) continue;
+    throw make_error(Code::kInternal, "running " + state_->where(),
+                     "its body made no memory for output " + std::to_string(i),
+                     "mend the op: call.allocate() is needed for it", state_->entry().name);
+  }
 }
 
 size_t OpCall::cuda_scratch() {

@@ -99,6 +99,7 @@ class OpCall {
   std::vector<Shape> shapes_;
   std::vector<bool> counted_;
   std::vector<bool> wanted_;
+  std::vector<bool> allocated_;  // by the body, in this run
   std::vector<void*> memory_;
   std::vector<DLTensor> input_tensors_, output_tensors_;
   std::vector<const DLTensor*> input_pointers_;

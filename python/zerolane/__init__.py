@@ -12,7 +12,7 @@ TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
     from typing import Any
 
-    from zerolane import errors, optimize
+    from zerolane import errors, ops, optimize
     from zerolane._native import Binding, Future
     from zerolane.builder.build import Build, build
     from zerolane.builder.options import BuildOptions
@@ -114,14 +114,15 @@ __all__ = [
     "errors",
     "inspect",
     "load",
+    "ops",
     "optimize",
     "trace",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "optimize":
-        value: Any = importlib.import_module("zerolane.optimize")
+    if name in ("ops", "optimize"):
+        value: Any = importlib.import_module(f"zerolane.{name}")
     elif name == "errors" or name in _ERRORS:
         module = importlib.import_module("zerolane.errors")
         value = module if name == "errors" else getattr(module, name)

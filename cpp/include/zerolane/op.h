@@ -486,7 +486,7 @@ std::array<const ZlOp*, sizeof...(Ops)> tables_of() {
 
 // Exports the ops of a shared library: its name, its version, then the classes. Once a library.
 #define ZEROLANE_OPS(name, version, ...) \
-  ZL_EXPORT_OPS(name, version, ::zerolane::op::tables_of<__VA_ARGS__>())
+  ZL_EXPORT_OPS(name, version, (::zerolane::op::tables_of<__VA_ARGS__>()))
 // The same for ops that are defined in several files: then the tables,
 // zerolane::op::Definition<Class>::table(), through a function of each file.
 #define ZEROLANE_OPS_FROM(name, version, ...) \
