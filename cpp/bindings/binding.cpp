@@ -272,7 +272,8 @@ std::unique_ptr<PyBinding> make_binding(py::object session, const py::dict& inpu
                                         const py::object& out, const py::object& gil) {
   auto& native = session.cast<PySession&>();
   native.check_fork();
-  GilPolicy::Mode mode = gil.is_none() ? native.gil_mode() : parse_gil_mode(utf8(gil));
+  const bool fixed = gil.is_none() || native.session()->calls_python();
+  GilPolicy::Mode mode = fixed ? native.gil_mode() : parse_gil_mode(utf8(gil));
   return std::make_unique<PyBinding>(
       session, inputs, out.is_none() ? py::dict() : py::reinterpret_borrow<py::dict>(out), mode);
 }

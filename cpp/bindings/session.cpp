@@ -27,8 +27,8 @@ py::object interned(const std::string& name) {
 PySession::PySession(std::shared_ptr<Session> session, GilPolicy::Mode gil, bool copy,
                      py::object make_result_type)
     : session_(std::move(session)),
-      gil_mode_(gil),
-      gil_(gil),
+      gil_mode_(session_->calls_python() ? GilPolicy::Mode::kRelease : gil),
+      gil_(gil_mode_),
       copy_(copy),
       make_result_type_(std::move(make_result_type)),
       frames_(session_) {

@@ -100,6 +100,8 @@ class Session : public std::enable_shared_from_this<Session> {
   virtual const std::vector<TensorSpec>& outputs() const = 0;
   virtual const ModelInfo& info() const = 0;
   virtual std::unique_ptr<Context> make_context() = 0;
+  // Whether a run may call back into Python, so that whoever runs it must not hold the GIL.
+  virtual bool calls_python() const { return false; }
   // Ends profiling and returns the file written, or "" when it was off.
   virtual std::string end_profiling() = 0;
 

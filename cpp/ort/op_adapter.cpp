@@ -357,6 +357,7 @@ SessionOps::SessionOps(const Runtime& rt, const std::vector<OpUse>& uses, std::s
       missing_ += (missing_.empty() ? "" : ", ") + name;
       continue;
     }
+    in_process_ |= entry->library->path.empty();
     OrtCustomOpDomain*& domain = by_name[use.domain];
     if (domain == nullptr) {
       domains_.emplace_back(rt.api.ReleaseCustomOpDomain);

@@ -27,6 +27,8 @@ class SessionOps {
   void add_to(OrtSessionOptions* options) const;
   // Uses that no library has defined: "my::Scale, my::Other", or "".
   const std::string& missing() const { return missing_; }
+  // Some op was defined by this process itself: in Python.
+  bool in_process() const { return in_process_; }
 
  private:
   struct Record;
@@ -40,6 +42,7 @@ class SessionOps {
   std::shared_ptr<Gpu> gpu_;
   std::string model_;
   std::string missing_;
+  bool in_process_ = false;
   std::vector<std::unique_ptr<Record>> records_;
   std::vector<Handle<OrtCustomOpDomain>> domains_;
 };

@@ -266,6 +266,8 @@ std::unique_ptr<Context> SessionImpl::make_context() {
   return std::make_unique<ContextImpl>(std::static_pointer_cast<SessionImpl>(shared_from_this()));
 }
 
+bool SessionImpl::calls_python() const { return ops_ != nullptr && ops_->in_process(); }
+
 std::string SessionImpl::end_profiling() {
   char* file = nullptr;
   check(rt_, rt_.api.SessionEndProfiling(handle(), rt_.allocator, &file), "ending profiling",

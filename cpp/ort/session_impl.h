@@ -28,6 +28,7 @@ class SessionImpl final : public Session {
   const std::vector<TensorSpec>& outputs() const override { return outputs_; }
   const ModelInfo& info() const override { return info_; }
   std::unique_ptr<Context> make_context() override;
+  bool calls_python() const override;
   std::string end_profiling() override;
 
   Runtime& runtime() const { return rt_; }

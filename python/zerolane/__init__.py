@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from zerolane.model.inspect import inspect
     from zerolane.model.load import load
     from zerolane.model.session import Session
+    from zerolane.ops.python_op import op
     from zerolane.runtimes.configure import configure
     from zerolane.runtimes.doctor import doctor
     from zerolane.types import Options, TensorSpec
@@ -63,6 +64,7 @@ _HOME = {
     "doctor": "zerolane.runtimes.doctor",
     "inspect": "zerolane.model.inspect",
     "load": "zerolane.model.load",
+    "op": "zerolane.ops.python_op",
     "trace": "zerolane.measure.trace",
 }
 _ERRORS = (
@@ -114,6 +116,7 @@ __all__ = [
     "errors",
     "inspect",
     "load",
+    "op",
     "ops",
     "optimize",
     "trace",

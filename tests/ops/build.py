@@ -19,7 +19,15 @@ def compile_ops(source: Path, folder: Path, *flags: str) -> Path:
     """A library of ops from one source file, against the headers of this checkout."""
     out = folder / f"lib{source.stem}.so"
     command = [
-        *(os.environ.get("CXX", "g++"), "-std=c++17", "-O1", "-fPIC", "-shared", "-Wall", "-Wextra"),
+        *(
+            os.environ.get("CXX", "g++"),
+            "-std=c++17",
+            "-O1",
+            "-fPIC",
+            "-shared",
+            "-Wall",
+            "-Wextra",
+        ),
         *(f"-I{ROOT / 'cpp' / 'include'}", f"-I{ROOT / 'third_party'}"),
         *(str(source), "-o", str(out), *flags),
     ]

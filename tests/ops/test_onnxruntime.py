@@ -85,9 +85,7 @@ def test_the_version_is_that_of_the_model() -> None:
 
 def test_variadic_inputs() -> None:
     names = ["a", "b", "c"]
-    s = zl.load(
-        one_node("test::AddAll", {name: ("int64", ["N", 3]) for name in names}, ["y"])
-    )
+    s = zl.load(one_node("test::AddAll", {name: ("int64", ["N", 3]) for name in names}, ["y"]))
     assert s.outputs[0].shape == ("N", 3)
     x = np.arange(6).reshape(2, 3)
     assert (s(x, x, x) == 3 * x).all()
@@ -97,7 +95,11 @@ def test_variadic_inputs() -> None:
 
 def test_optional_inputs_and_outputs() -> None:
     x, w, b = np.ones((2, 3)), np.array([1.0, 2, 3]), np.array([10.0, 20, 30])
-    spec: dict[str, Any] = {"x": ("float64", ["N", 3]), "b": ("float64", [3]), "w": ("float64", [3])}
+    spec: dict[str, Any] = {
+        "x": ("float64", ["N", 3]),
+        "b": ("float64", [3]),
+        "w": ("float64", [3]),
+    }
     y, total = zl.load(one_node("test::Affine", spec, ["y", "total"]))(x, b, w)
     assert y.tolist() == [[11, 22, 33]] * 2
     assert total == 132
@@ -109,9 +111,7 @@ def test_optional_inputs_and_outputs() -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 8, 1000])
 def test_sizes_that_data_decides(count: int) -> None:
-    s = zl.load(
-        one_node("test::Above", {"x": ("float32", ["N"])}, ["v", "p", "m"], threshold=0.5)
-    )
+    s = zl.load(one_node("test::Above", {"x": ("float32", ["N"])}, ["v", "p", "m"], threshold=0.5))
     assert [len(output.shape or ()) for output in s.outputs] == [1, 2, 0]
     x = np.random.default_rng(count).normal(size=count).astype(np.float32)
     for got, wanted in zip(s(x), zl.ops.Op("test::Above", threshold=0.5)(x), strict=True):
@@ -129,9 +129,7 @@ def test_two_types() -> None:
 
 
 def test_state_constants_and_scratch() -> None:
-    s = zl.load(
-        one_node("test::Lookup", {"i": ("int64", ["N"])}, ["y"], table=[1.0, 2.0, 3.0])
-    )
+    s = zl.load(one_node("test::Lookup", {"i": ("int64", ["N"])}, ["y"], table=[1.0, 2.0, 3.0]))
     assert s(np.array([2, 0, 1, 1])).tolist() == [9, 1, 4, 4]
     with pytest.raises(zl.InvalidArgument, match=r"index 3 is outside of a table of 3"):
         s(np.array([3]))

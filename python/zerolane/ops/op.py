@@ -69,7 +69,9 @@ class OpType:
                 lines.append(f"  {title} {row['name']}{kind}: {dtypes}  {row['doc']}".rstrip())
         for row in self.attributes:
             fallback = "required" if row["required"] else f"= {row['fallback']!r}"
-            lines.append(f"  attribute {row['name']}: {row['type']} {fallback}  {row['doc']}".rstrip())
+            lines.append(
+                f"  attribute {row['name']}: {row['type']} {fallback}  {row['doc']}".rstrip()
+            )
         return "\n".join(lines)
 
 
@@ -123,9 +125,7 @@ def _made(name: str, attributes: tuple[tuple[str, Any], ...], generation: int) -
 
 def call(name: str, *arrays: Any, **attributes: Any) -> Any:
     """Run an op on arrays: `Op(name, **attributes)(*arrays)`, with the op kept for the next call."""
-    key = tuple(
-        (k, tuple(v) if isinstance(v, list) else v) for k, v in sorted(attributes.items())
-    )
+    key = tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in sorted(attributes.items()))
     try:
         op = _made(name, key, _native.op_generation())
     except TypeError:  # an attribute that has no hash: an array
