@@ -2,6 +2,7 @@
 #include "bindings/dlpack.h"
 
 #include <algorithm>
+#include <string_view>
 
 #include "bindings/device.h"
 #include "bindings/tensor.h"
@@ -64,6 +65,14 @@ bool on_host(DLDevice device) {
   return device.device_type == kDLCPU || device.device_type == kDLCUDAHost;
 }
 
+// Whether its library forbids writing although the record may not say so: JAX (0.10) and TensorFlow
+// hand out records from before version 1, which have no read-only flag.
+bool is_immutable(py::handle object) {
+  auto module = utf8(py::type::handle_of(object).attr("__module__"));
+  std::string_view package = std::string_view(module).substr(0, module.find('.'));
+  return package == "jax" || package == "jaxlib" || package == "tensorflow";
+}
+
 // A tensor of ours needs no record: it knows who works on it.
 void take_own(py::handle object, Stream* stream, const Subject& subject, Lent* lent) {
   auto& own = object.cast<PyTensor&>();
@@ -123,6 +132,7 @@ bool take_dlpack(py::handle object, bool copy, bool writable, Stream* stream,
                      "__dlpack__ returned no DLPack capsule", "report this to the array library",
                      subject.name);
   }
+  if (writable && is_immutable(object)) info.read_only = true;
   lent->view = info.view;
   if (info.view.device.kind != DeviceKind::kHost) {
     Strides strides;
