@@ -146,57 +146,104 @@ std::vector<std::string> Runtime::providers() const {
   return out;
 }
 
+namespace {
+
+// A status, read and released.
+struct Failure {
+  OrtErrorCode number;
+  std::string message;
+  bool of_guard = false;  // one of our own operators refused an input, and says what to do
+
+  bool says(std::string_view words) const { return message.find(words) != std::string::npos; }
+};
+
+struct Verdict {
+  Code code;
+  std::string remedy;
+};
+
+constexpr const char* kExportAgain = "the file is damaged or no valid ONNX model: export it again";
+
+Failure read_failure(const Runtime& rt, OrtStatus* status) {
+  Failure failure{rt.api.GetErrorCode(status), rt.api.GetErrorMessage(status)};
+  rt.api.ReleaseStatus(status);
+  size_t mark = failure.message.find(kGuardMark);
+  failure.of_guard = mark != std::string::npos;
+  if (failure.of_guard) failure.message.erase(0, mark + kGuardMark.size());
+  return failure;
+}
+
+Verdict judge(const Runtime& rt, const Failure& failure) {
+  if (failure.of_guard) return {Code::kInvalidArgument, ""};
+  // Above the numbers, which are too coarse for these.
+  if (failure.says("bad_alloc") || failure.says("Failed to allocate memory")) {
+    return {Code::kOutOfMemory, "use smaller shapes or free other memory"};
+  }
+  if (failure.says("is not currently registered or supported")) {  // an element type
+    return {Code::kUnsupported, "convert that tensor's type in the model"};
+  }
+  // The words of the releases before and from 1.23 on for "this output has another shape".
+  if (failure.says("shape verification failed") || failure.says("OrtValue provided for output")) {
+    return {Code::kShapeMismatch, "give memory of the shape that the model computes, or none"};
+  }
+  const std::string see = "see the message of ONNX Runtime " + rt.version;
+  switch (failure.number) {
+    case kOrtInvalidArgument:
+      return {Code::kInvalidArgument, see};
+    case kOrtNoSuchFile:
+      return {Code::kNotFound, "check the path"};
+    case kOrtNoModel:
+    case kOrtInvalidProtobuf:
+    case kOrtInvalidGraph:
+      return {Code::kInvalidModel, kExportAgain};
+    case kOrtNotImplemented:
+      return {Code::kUnsupported, "another backend or a newer onnxruntime may have it"};
+    default:
+      return {Code::kBackend, see};
+  }
+}
+
+bool lacks_file(const Failure& failure) {
+  return failure.says("External data path does not exist") ||
+         failure.says("No such file or directory");
+}
+
+// What the library says of models that are newer than it, or for another build of it.
+bool is_beyond(const Failure& failure) {
+  return failure.says("is not a registered function/op") ||
+         failure.says("ONNX Runtime only *guarantees* support") ||
+         failure.says("Unsupported model IR version");
+}
+
+}  // namespace
+
 void check(const Runtime& rt, OrtStatus* status, const std::string& doing,
            const std::string& subject) {
   if (status == nullptr) [[likely]]
     return;
-  OrtErrorCode number = rt.api.GetErrorCode(status);
-  std::string message = rt.api.GetErrorMessage(status);
-  rt.api.ReleaseStatus(status);
-  size_t mark = message.find(kGuardMark);
-  if (mark != std::string::npos) {
-    throw make_error(Code::kInvalidArgument, doing, message.substr(mark + kGuardMark.size()), "",
-                     subject);
+  Failure failure = read_failure(rt, status);
+  Verdict verdict = judge(rt, failure);
+  throw make_error(verdict.code, doing, failure.message, verdict.remedy, subject);
+}
+
+void check_load(const Runtime& rt, OrtStatus* status, bool only_model, const std::string& doing,
+                const std::string& subject) {
+  if (status == nullptr) return;
+  Failure failure = read_failure(rt, status);
+  Verdict verdict = judge(rt, failure);
+  if (verdict.code == Code::kInvalidArgument || verdict.code == Code::kBackend) {
+    if (failure.of_guard) {  // folding constants runs them at load
+      verdict.code = Code::kInvalidModel;
+    } else if (is_beyond(failure)) {
+      verdict = {Code::kUnsupported,
+                 "export it for an older opset, or install a newer or another onnxruntime"};
+    } else if (lacks_file(failure)) {
+      verdict = {Code::kNotFound, "put its files of weights beside it; in memory it can have none"};
+    } else if (only_model || failure.says("invalid model")) {
+      verdict = {Code::kInvalidModel, kExportAgain};
+    }
   }
-  Code code = Code::kBackend;
-  std::string remedy = "see the message of ONNX Runtime " + rt.version;
-  switch (number) {
-    case kOrtInvalidArgument:
-      code = Code::kInvalidArgument;
-      break;
-    case kOrtNoSuchFile:
-      code = Code::kNotFound;
-      remedy = "check the path";
-      break;
-    case kOrtNoModel:
-    case kOrtInvalidProtobuf:
-    case kOrtInvalidGraph:
-      code = Code::kInvalidModel;
-      remedy = "the file is damaged or no valid ONNX model: export it again";
-      break;
-    case kOrtNotImplemented:
-      code = Code::kUnsupported;
-      remedy = "another backend or a newer onnxruntime may have it";
-      break;
-    default:
-      break;
-  }
-  // The words of the releases before and from 1.23 on for "this output has another shape".
-  if (message.find("shape verification failed") != std::string::npos ||
-      message.find("OrtValue provided for output") != std::string::npos) {
-    code = Code::kShapeMismatch;
-    remedy = "give memory of the shape that the model computes, or none";
-  }
-  if (message.find("is not currently registered or supported") != std::string::npos) {
-    code = Code::kUnsupported;  // an element type that the library does not have
-    remedy = "convert that tensor's type in the model";
-  }
-  if (message.find("bad_alloc") != std::string::npos ||
-      message.find("Failed to allocate memory") != std::string::npos) {
-    code = Code::kOutOfMemory;
-    remedy = "use smaller shapes or free other memory";
-  }
-  throw make_error(code, doing, message, remedy, subject);
+  throw make_error(verdict.code, doing, failure.message, verdict.remedy, subject);
 }
 
 }  // namespace zerolane::ort

@@ -91,15 +91,7 @@ std::shared_ptr<SessionImpl> load_model_source(Runtime& rt, const ModelSource& s
                                                      session_options.get(), session.out())
                               : rt.api.CreateSessionFromArray(rt.env, bytes.data(), bytes.size(),
                                                               session_options.get(), session.out());
-  try {
-    check(rt, status, doing, name);
-  } catch (const Error& error) {
-    // The options were accepted above, so what is invalid here is the model.
-    bool invalid = error.code() == Code::kInvalidArgument ||
-                   error.message().find("invalid model") != std::string::npos;
-    if (!invalid) throw;
-    throw Error(Code::kInvalidModel, error.message(), error.subject());
-  }
+  check_load(rt, status, host_only && options.config.empty(), doing, name);
   std::unique_ptr<TwinKeeper> twins;
   if (!is_twin) {
     bool rewritten = !ort_format && options.graph_level > 0;
