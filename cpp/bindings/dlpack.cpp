@@ -40,7 +40,7 @@ py::object ask(py::handle object, const Stream* stream, const Subject& subject) 
     }
     return method(**order);  // a producer from before version 1
   } catch (py::error_already_set& error) {
-    if (error.matches(PyExc_KeyboardInterrupt)) throw;
+    if (!error.matches(PyExc_Exception)) throw;  // Ctrl-C, sys.exit
     throw make_error(Code::kInvalidArgument, "taking " + subject.text + " through DLPack",
                      utf8(error.value()), "give a plain dense array (for torch: .detach())",
                      subject.name);
