@@ -19,7 +19,10 @@ namespace zerolane::bindings {
 int64_t deadline_from(const py::object& deadline_ms) {
   if (deadline_ms.is_none()) return Watchdog::Guard::kNever;
   double ms = PyFloat_AsDouble(deadline_ms.ptr());
-  if (PyErr_Occurred() != nullptr) throw py::error_already_set();
+  if (PyErr_Occurred() != nullptr) {
+    PyErr_Clear();
+    ms = 0;  // no number, or one too large for a double
+  }
   if (!(ms > 0)) {
     throw make_error(Code::kInvalidArgument, "reading deadline_ms",
                      "it is " + utf8(py::repr(deadline_ms)),

@@ -2,6 +2,7 @@
 #include "bindings/dlpack.h"
 
 #include <algorithm>
+#include <string_view>
 
 #include "bindings/address.h"
 #include "bindings/device.h"
@@ -41,7 +42,7 @@ py::object ask(py::handle object, const Stream* stream, const Subject& subject) 
     }
     return method(**order);  // a producer from before version 1
   } catch (py::error_already_set& error) {
-    if (error.matches(PyExc_KeyboardInterrupt)) throw;
+    if (!error.matches(PyExc_Exception)) throw;  // Ctrl-C, sys.exit
     throw make_error(Code::kInvalidArgument, "taking " + subject.text + " through DLPack",
                      utf8(error.value()), "give a plain dense array (for torch: .detach())",
                      subject.name);
@@ -64,6 +65,14 @@ DLDevice device_of(py::handle object, const Subject& subject) {
 
 bool on_host(DLDevice device) {
   return device.device_type == kDLCPU || device.device_type == kDLCUDAHost;
+}
+
+// Whether its library forbids writing although the record may not say so: JAX (0.10) and TensorFlow
+// hand out records from before version 1, which have no read-only flag.
+bool is_immutable(py::handle object) {
+  auto module = utf8(py::type::handle_of(object).attr("__module__"));
+  std::string_view package = std::string_view(module).substr(0, module.find('.'));
+  return package == "jax" || package == "jaxlib" || package == "tensorflow";
 }
 
 // A tensor of ours needs no record: it knows who works on it.
@@ -143,6 +152,7 @@ bool take_dlpack(py::handle object, bool copy, bool writable, Stream* stream,
                      "__dlpack__ returned no DLPack capsule", "report this to the array library",
                      subject.name);
   }
+  if (writable && is_immutable(object)) info.read_only = true;
   lent->view = info.view;
   if (info.view.device.kind != DeviceKind::kHost) {
     Strides strides;

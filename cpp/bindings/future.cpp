@@ -86,7 +86,13 @@ class PyFuture {
   void wait(const py::object& timeout_s) const {
     int64_t end = INT64_MAX;
     if (!timeout_s.is_none()) {
-      double seconds = timeout_s.cast<double>();
+      double seconds = PyFloat_AsDouble(timeout_s.ptr());
+      if (PyErr_Occurred() != nullptr) {
+        PyErr_Clear();
+        throw make_error(Code::kInvalidArgument, "waiting for a result",
+                         "timeout is " + utf8(py::repr(timeout_s)),
+                         "give seconds, or None to wait as long as it takes", "timeout");
+      }
       if (seconds < 1e9) end = now_ns() + static_cast<int64_t>(std::max(0.0, seconds) * 1e9);
     }
     for (;;) {

@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <mutex>
+#include <optional>
 
 #include "core/cpus.h"
 #include "core/dynlib.h"
@@ -146,66 +147,117 @@ std::vector<std::string> Runtime::providers() const {
   return out;
 }
 
+namespace {
+
+// A status, read and released.
+struct Failure {
+  OrtErrorCode number;
+  std::string message;
+  bool of_guard = false;  // one of our own operators refused an input, and says what to do
+  std::optional<Code> of_op = std::nullopt;  // an op of the registry failed so, and says why
+
+  bool says(std::string_view words) const { return message.find(words) != std::string::npos; }
+};
+
+struct Verdict {
+  Code code;
+  std::string remedy;
+};
+
+constexpr const char* kExportAgain = "the file is damaged or no valid ONNX model: export it again";
+
+Failure read_failure(const Runtime& rt, OrtStatus* status) {
+  Failure failure{rt.api.GetErrorCode(status), rt.api.GetErrorMessage(status)};
+  rt.api.ReleaseStatus(status);
+  size_t mark = failure.message.find(kGuardMark);
+  failure.of_guard = mark != std::string::npos;
+  if (failure.of_guard) failure.message.erase(0, mark + kGuardMark.size());
+  mark = failure.message.find(kOpMark);
+  if (mark != std::string::npos) {
+    failure.message.erase(0, mark + kOpMark.size());
+    char* end = nullptr;
+    const long code = std::strtol(failure.message.c_str(), &end, 10);
+    failure.of_op = code >= 0 && code <= static_cast<long>(Code::kInternal)
+                        ? static_cast<Code>(code)
+                        : Code::kInternal;
+    const size_t text = failure.message.find("] ");
+    if (text != std::string::npos) failure.message.erase(0, text + 2);
+  }
+  return failure;
+}
+
+Verdict judge(const Runtime& rt, const Failure& failure) {
+  if (failure.of_guard) return {Code::kInvalidArgument, ""};
+  if (failure.of_op) return {*failure.of_op, ""};
+  // Above the numbers, which are too coarse for these.
+  if (failure.says("bad_alloc") || failure.says("Failed to allocate memory")) {
+    return {Code::kOutOfMemory, "use smaller shapes or free other memory"};
+  }
+  if (failure.says("is not currently registered or supported")) {  // an element type
+    return {Code::kUnsupported, "convert that tensor's type in the model"};
+  }
+  // The words of the releases before and from 1.23 on for "this output has another shape".
+  if (failure.says("shape verification failed") || failure.says("OrtValue provided for output")) {
+    return {Code::kShapeMismatch, "give memory of the shape that the model computes, or none"};
+  }
+  const std::string see = "see the message of ONNX Runtime " + rt.version;
+  switch (failure.number) {
+    case kOrtInvalidArgument:
+      return {Code::kInvalidArgument, see};
+    case kOrtNoSuchFile:
+      return {Code::kNotFound, "check the path"};
+    case kOrtNoModel:
+    case kOrtInvalidProtobuf:
+    case kOrtInvalidGraph:
+      return {Code::kInvalidModel, kExportAgain};
+    case kOrtNotImplemented:
+      return {Code::kUnsupported, "another backend or a newer onnxruntime may have it"};
+    default:
+      return {Code::kBackend, see};
+  }
+}
+
+bool lacks_file(const Failure& failure) {
+  return failure.says("External data path does not exist") ||
+         failure.says("No such file or directory");
+}
+
+// What the library says of models that are newer than it, or for another build of it.
+bool is_beyond(const Failure& failure) {
+  return failure.says("is not a registered function/op") ||
+         failure.says("ONNX Runtime only *guarantees* support") ||
+         failure.says("Unsupported model IR version");
+}
+
+}  // namespace
+
 void check(const Runtime& rt, OrtStatus* status, const std::string& doing,
            const std::string& subject) {
   if (status == nullptr) [[likely]]
     return;
-  OrtErrorCode number = rt.api.GetErrorCode(status);
-  std::string message = rt.api.GetErrorMessage(status);
-  rt.api.ReleaseStatus(status);
-  size_t mark = message.find(kGuardMark);
-  if (mark != std::string::npos) {
-    throw make_error(Code::kInvalidArgument, doing, message.substr(mark + kGuardMark.size()), "",
-                     subject);
+  Failure failure = read_failure(rt, status);
+  Verdict verdict = judge(rt, failure);
+  throw make_error(verdict.code, doing, failure.message, verdict.remedy, subject);
+}
+
+void check_load(const Runtime& rt, OrtStatus* status, bool only_model, const std::string& doing,
+                const std::string& subject) {
+  if (status == nullptr) return;
+  Failure failure = read_failure(rt, status);
+  Verdict verdict = judge(rt, failure);
+  if (verdict.code == Code::kInvalidArgument || verdict.code == Code::kBackend) {
+    if (failure.of_guard || failure.of_op) {  // folding constants runs them at load
+      verdict.code = Code::kInvalidModel;
+    } else if (is_beyond(failure)) {
+      verdict = {Code::kUnsupported,
+                 "export it for an older opset, or install a newer or another onnxruntime"};
+    } else if (lacks_file(failure)) {
+      verdict = {Code::kNotFound, "put its files of weights beside it; in memory it can have none"};
+    } else if (only_model || failure.says("invalid model")) {
+      verdict = {Code::kInvalidModel, kExportAgain};
+    }
   }
-  mark = message.find(kOpMark);
-  if (mark != std::string::npos) {
-    const char* number_text = message.c_str() + mark + kOpMark.size();
-    char* end = nullptr;
-    const long op_code = std::strtol(number_text, &end, 10);
-    const bool known = *end == ']' && op_code >= 0 && op_code <= static_cast<long>(Code::kInternal);
-    throw make_error(known ? static_cast<Code>(op_code) : Code::kInternal, doing,
-                     known ? end + 2 : number_text, "", subject);
-  }
-  Code code = Code::kBackend;
-  std::string remedy = "see the message of ONNX Runtime " + rt.version;
-  switch (number) {
-    case kOrtInvalidArgument:
-      code = Code::kInvalidArgument;
-      break;
-    case kOrtNoSuchFile:
-      code = Code::kNotFound;
-      remedy = "check the path";
-      break;
-    case kOrtNoModel:
-    case kOrtInvalidProtobuf:
-    case kOrtInvalidGraph:
-      code = Code::kInvalidModel;
-      remedy = "the file is damaged or no valid ONNX model: export it again";
-      break;
-    case kOrtNotImplemented:
-      code = Code::kUnsupported;
-      remedy = "another backend or a newer onnxruntime may have it";
-      break;
-    default:
-      break;
-  }
-  // The words of the releases before and from 1.23 on for "this output has another shape".
-  if (message.find("shape verification failed") != std::string::npos ||
-      message.find("OrtValue provided for output") != std::string::npos) {
-    code = Code::kShapeMismatch;
-    remedy = "give memory of the shape that the model computes, or none";
-  }
-  if (message.find("is not currently registered or supported") != std::string::npos) {
-    code = Code::kUnsupported;  // an element type that the library does not have
-    remedy = "convert that tensor's type in the model";
-  }
-  if (message.find("bad_alloc") != std::string::npos ||
-      message.find("Failed to allocate memory") != std::string::npos) {
-    code = Code::kOutOfMemory;
-    remedy = "use smaller shapes or free other memory";
-  }
-  throw make_error(code, doing, message, remedy, subject);
+  throw make_error(verdict.code, doing, failure.message, verdict.remedy, subject);
 }
 
 }  // namespace zerolane::ort

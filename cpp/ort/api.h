@@ -50,10 +50,16 @@ inline constexpr std::string_view kGuardMark = "[zerolane] ";
 // Stands in front of the messages of ops, followed by the code's number, ']' and a space.
 inline constexpr std::string_view kOpMark = "[zerolane op ";
 
-// Throws for a status that is not null, and releases it. The only place where a status becomes an
-// Error.
+// Throws for a status that is not null, and releases it. With check_load the only place where a
+// status becomes an Error.
 void check(const Runtime& rt, OrtStatus* status, const std::string& doing,
            const std::string& subject);
+// The same for the status of loading a model. `only_model`: nothing but the model can be at fault,
+// as no provider but the CPU's and no config entry takes part. Then what is not kUnsupported,
+// kNotFound (a file of weights) or kOutOfMemory is kInvalidModel, which the library's own numbers
+// tell in a few cases only.
+void check_load(const Runtime& rt, OrtStatus* status, bool only_model, const std::string& doing,
+                const std::string& subject);
 
 // Owns one object of the library.
 template <typename T>

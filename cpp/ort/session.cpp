@@ -98,21 +98,15 @@ std::shared_ptr<SessionImpl> load_model_source(Runtime& rt, const ModelSource& s
                               : rt.api.CreateSessionFromArray(rt.env, bytes.data(), bytes.size(),
                                                               session_options.get(), session.out());
   try {
-    check(rt, status, doing, name);
+    check_load(rt, status, host_only && options.config.empty(), doing, name);
   } catch (const Error& error) {
-    if (ops && !ops->missing().empty()) {
-      throw make_error(Code::kNotFound, doing,
-                       "no library has defined the ops " + ops->missing() + " that it uses",
-                       "load their library with zl.ops.load(path), or install its package "
-                       "(ONNX Runtime said: " +
-                           error.message() + ")",
-                       ops->missing());
-    }
-    // The options were accepted above, so what is invalid here is the model.
-    bool invalid = error.code() == Code::kInvalidArgument ||
-                   error.message().find("invalid model") != std::string::npos;
-    if (!invalid) throw;
-    throw Error(Code::kInvalidModel, error.message(), error.subject());
+    if (!ops || ops->missing().empty()) throw;
+    throw make_error(Code::kNotFound, doing,
+                     "no library has defined the ops " + ops->missing() + " that it uses",
+                     "load their library with zl.ops.load(path), or install its package "
+                     "(ONNX Runtime said: " +
+                         error.message() + ")",
+                     ops->missing());
   }
   std::unique_ptr<TwinKeeper> twins;
   if (!is_twin) {

@@ -83,6 +83,11 @@ def test_cpu_provider_by_name(onnxruntime: Backend) -> None:
         assert session.device == "cpu"
 
 
+def test_the_cpu_provider_has_no_options(onnxruntime: Backend) -> None:
+    with pytest.raises(zl.InvalidArgument, match="use_arena"):
+        zl.load(MODEL, providers=[("CPU", {"use_arena": True})])
+
+
 def test_cuda_device_without_cuda(onnxruntime: Backend) -> None:
     for device in ("cuda", "cuda:0", "cuda:3"):
         with pytest.raises(zl.Unavailable, match="CUDA"):

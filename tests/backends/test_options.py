@@ -132,6 +132,16 @@ def test_free_dimensions(backend: Backend, load: Load) -> None:
         session(np.zeros((1, 64), np.float32))
 
 
+def test_a_free_dimension_that_the_model_does_not_have(onnxruntime: Backend) -> None:
+    with pytest.raises(zl.InvalidArgument, match=r"'M'.*\['N'\]"):
+        onnxruntime.load(small.control_policy("N"), free_dimensions={"N": 3, "M": 1})
+
+
+def test_a_profile_that_could_not_be_written(onnxruntime: Backend, tmp_path: Path) -> None:
+    with pytest.raises(zl.NotFound, match="nowhere"):
+        onnxruntime.load(small.relu(), profile=str(tmp_path / "nowhere" / "trace"))
+
+
 def test_profile(onnxruntime: Backend, tmp_path: Path) -> None:
     session = onnxruntime.load(small.relu(), profile=str(tmp_path / "trace"))
     session(np.zeros((1, 4), np.float32))

@@ -78,10 +78,10 @@ def test_missing_or_short_external_data(load: Load, tmp_path: Path) -> None:
     path = small.external_data(tmp_path)
     weights = tmp_path / "weights.bin"
     weights.write_bytes(weights.read_bytes()[:100])
-    with pytest.raises(zl.Error, match=r"model\.onnx"):
+    with pytest.raises(zl.InvalidModel, match=r"model\.onnx"):
         load(path)
     weights.unlink()
-    with pytest.raises(zl.Error, match=r"weights\.bin"):
+    with pytest.raises(zl.NotFound, match=r"weights\.bin"):
         load(path)
 
 

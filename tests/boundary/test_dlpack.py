@@ -72,7 +72,7 @@ class Refusing:
         self.answer = answer
 
     def __dlpack__(self, **options: Any) -> Any:
-        if isinstance(self.answer, Exception):
+        if isinstance(self.answer, BaseException):
             raise self.answer
         return self.answer
 
@@ -160,6 +160,14 @@ def test_producers_that_refuse(session: zl.Session, answer: Any) -> None:
         session(Refusing(answer))
     if isinstance(answer, Exception):
         assert "mine" in str(caught.value)
+
+
+@pytest.mark.parametrize("leave", [SystemExit, KeyboardInterrupt])
+def test_leaving_the_program_is_no_bad_array(
+    session: zl.Session, leave: type[BaseException]
+) -> None:
+    with pytest.raises(leave):
+        session(Refusing(leave()))
 
 
 def test_a_capsule_of_another_kind(session: zl.Session) -> None:

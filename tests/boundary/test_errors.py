@@ -176,6 +176,43 @@ CALLS = [
         "q",
         ("no output 'q'",),
     ),
+    Bad("run on a list", lambda s: s.run([GOOD]), INVALID, "inputs", ("list", "dict")),
+    Bad("run on None", lambda s: s.run(None), INVALID, "inputs", ("NoneType", "dict")),
+    Bad(
+        "list of outputs as out",
+        lambda s: s.run({"x": GOOD}, out=[GOOD]),
+        INVALID,
+        "out",
+        ("list", "dict"),
+    ),
+    Bad(
+        "bind a list as out",
+        lambda s: s.bind(GOOD, out=[GOOD]),
+        INVALID,
+        "out",
+        ("list", "dict"),
+    ),
+    Bad(
+        "number of outputs",
+        lambda s: s.run({"x": GOOD}, outputs=1),
+        INVALID,
+        "outputs",
+        ("1", "['y']"),
+    ),
+    Bad(
+        "text as deadline",
+        lambda s: s.run({"x": GOOD}, deadline_ms="5"),
+        INVALID,
+        "deadline_ms",
+        ("'5'", "milliseconds"),
+    ),
+    Bad(
+        "text as timeout",
+        lambda s: s.submit(GOOD).result(timeout="5"),
+        INVALID,
+        "timeout",
+        ("'5'", "seconds"),
+    ),
     Bad("unknown output", lambda s: s.run({"x": GOOD}, outputs=["q"]), INVALID, "q", ("'y'",)),
 ]
 

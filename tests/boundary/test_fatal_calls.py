@@ -23,7 +23,7 @@ PLACEMENTS: dict[str, Callable[[Built], Built]] = {
     "in_loop": in_loop,
     "in_function": in_function,
 }
-STANDSTILL_S = 60
+STANDSTILL_S = 180
 
 # Rows that still end the process: "case/placement", and why.
 KNOWN_FATAL: dict[str, str] = {}

@@ -30,5 +30,9 @@ def test_bfloat16() -> None:
 def test_its_memory_is_not_written() -> None:
     session = zl.load(small.identity().SerializeToString())
     x = jax.numpy.ones(5)
-    with pytest.raises(zl.InvalidArgument):
+    with pytest.raises(zl.InvalidArgument, match="read-only"):
         session.run({"x": x}, out={"y": x})
+    with pytest.raises(zl.InvalidArgument, match="read-only"):
+        session.bind(x=(5,), out={"y": x})
+    assert (x == 1).all()
+    assert (session.bind(x=x)()["y"] == 1).all()  # reading it in place is fine

@@ -265,6 +265,57 @@ def test_wrong_usage(invoke: Invoke, args: tuple[str, ...]) -> None:
     assert "Error" in result.stderr
 
 
+@pytest.mark.parametrize(
+    "args", [("run", DIGITS), ("bench", DIGITS, "--calls", "0"), ("nonsense",)]
+)
+def test_wrong_usage_as_json(invoke: Invoke, args: tuple[str, ...]) -> None:
+    result = invoke(*args, "--json", code=2)
+    told = json.loads(result.stdout)["error"]
+    assert told["code"] == "invalid_argument"
+    assert told["message"] in result.stderr
+
+
+def test_an_input_given_twice(invoke: Invoke, add: str) -> None:
+    np.savez("both.npz", a=np.ones((2, 2), np.float32), b=np.ones((2, 2), np.float32))
+    np.save("a.npy", np.zeros((2, 2), np.float32))
+    told = invoke("run", add, "--input", "both.npz", "--input", "a=a.npy", code=2).stderr
+    assert "'a' was given before" in told
+
+
+@pytest.mark.parametrize(
+    ("args", "ending"),
+    [
+        (("run", DIGITS, "--random", "--save"), ".npz"),
+        (("run", DIGITS, "--random", "--save"), ".npy"),
+        (("run", DIGITS, "--random", "--save"), ".json"),
+        (("bench", DIGITS, "--calls", "1", "--plot"), ".png"),
+    ],
+)
+def test_a_file_that_cannot_be_written(invoke: Invoke, args: tuple[str, ...], ending: str) -> None:
+    if ending == ".png":
+        pytest.importorskip("matplotlib", reason="draws the picture")
+    Path(f"taken{ending}").mkdir()  # root cannot write a file there either
+    told = invoke(*args, f"taken{ending}", code=2).stderr
+    assert "cannot be written" in told
+    assert_three_parts(told.partition("]: ")[2])
+
+
+def test_outputs_may_be_called_anything(invoke: Invoke) -> None:
+    model = small.identity()
+    model.graph.output[0].name = model.graph.node[0].output[0] = "file"
+    onnx.save(model, "named.onnx")
+    np.save("x.npy", np.arange(3, dtype=np.float32))
+    invoke("run", "named.onnx", "--input", "x.npy", "--save", "out.npz")
+    assert np.load("out.npz")["file"].tolist() == [0, 1, 2]
+
+
+def test_inspect_names_the_damaged_file(invoke: Invoke) -> None:
+    Path("damaged.onnx").write_bytes(Path(DIGITS).read_bytes()[:1000])
+    told = json.loads(invoke("inspect", "damaged.onnx", "--json", code=1).stdout)["error"]
+    assert (told["code"], told["subject"]) == ("invalid_model", "damaged.onnx")
+    assert_three_parts(told["message"])
+
+
 def test_debug_lets_the_error_through(invoke: Invoke) -> None:
     with pytest.raises(zl.NotFound):
         invoke("inspect", "nowhere.onnx", "--debug", code=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,11 @@ def read_inputs(texts: Sequence[str], specs: Sequence[TensorSpec]) -> dict[str, 
                     file,
                 )
             found = {specs[0].name: found[""]}
+        for again in found.keys() & values.keys():
+            raise InvalidArgument(
+                f"reading input {file!r}: {again!r} was given before, expected once; remove one",
+                again,
+            )
         values.update(found)
     return values
 
@@ -97,23 +103,36 @@ def save_outputs(outputs: Mapping[str, Any], path: Path) -> None:
             str(path),
         )
     suffix = path.suffix.lower()
-    if suffix == ".json":
-        from zerolane.cli.verb import plain
-
-        path.write_text(json.dumps(plain(dict(outputs)), ensure_ascii=False), encoding="utf-8")
-    elif suffix == ".npz":
-        arrays = {name: _storable(name, value) for name, value in outputs.items()}
-        with path.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
-    elif suffix == ".npy" and len(outputs) == 1:
-        ((name, value),) = outputs.items()
-        np.save(path, _storable(name, value), allow_pickle=False)
-    else:
+    if suffix not in (".json", ".npz") and not (suffix == ".npy" and len(outputs) == 1):
         raise InvalidArgument(
             f"saving {path.name!r}: the ending is {path.suffix!r} for {len(outputs)} outputs, "
             "expected .npz, .json, or .npy for one output; choose another name",
             str(path),
         )
+    try:
+        if suffix == ".json":
+            from zerolane.cli.verb import plain
+
+            path.write_text(json.dumps(plain(dict(outputs)), ensure_ascii=False), encoding="utf-8")
+        elif suffix == ".npz":
+            _save_npz({name: _storable(name, value) for name, value in outputs.items()}, path)
+        else:
+            ((name, value),) = outputs.items()
+            np.save(path, _storable(name, value), allow_pickle=False)
+    except OSError as error:
+        raise InvalidArgument(
+            f"saving {path.name!r}: the file cannot be written at {str(path)!r} "
+            f"({error.strerror or error}); choose another place",
+            str(path),
+        ) from error
+
+
+def _save_npz(arrays: Mapping[str, np.ndarray[Any, Any]], path: Path) -> None:
+    # np.savez takes the names as keywords, and an output may be called "file".
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
 
 
 def _storable(name: str, value: Any) -> np.ndarray[Any, Any]:

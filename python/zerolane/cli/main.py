@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import click
 
@@ -16,15 +17,33 @@ from zerolane.cli.doctor import doctor
 from zerolane.cli.inspect import inspect
 from zerolane.cli.optimize import optimize
 from zerolane.cli.run import run
+from zerolane.cli.verb import print_error
+from zerolane.errors import InvalidArgument
 
 _EPILOG = """Exit codes: 0 ok, 1 a check or the work itself failed, 2 wrong usage (arguments, names,
 shapes, no such file), 3 something is missing on this machine. Every verb takes --json."""
 
 
-@click.group(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+class _Verbs(click.Group):
+    """The verbs; what click refuses is told as JSON too, where --json is given."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta["as_json"] = "--json" in args
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            if ctx.meta["as_json"]:
+                print_error(InvalidArgument.code, "", error.format_message())
+            raise
+
+
+@click.group(cls=_Verbs, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="zerolane")
 def cli() -> None:
-    """Low-latency inference over ONNX Runtime: look, run, measure and compare."""
+    """Low-latency inference over ONNX Runtime and TensorRT: look, run, build, measure, compare."""
 
 
 for verb in (doctor, inspect, run, bench, compare, build, cache, optimize, demo):

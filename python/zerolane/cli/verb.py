@@ -54,8 +54,7 @@ class Verb(click.Command):
                 raise
             click.echo(f"error [{error.code}]: {error}", err=True)
             if ctx.params["as_json"]:
-                told = {"code": error.code, "subject": error.subject, "message": str(error)}
-                print_json({"error": told})
+                print_error(error.code, error.subject, str(error))
             ctx.exit(exit_code(error))
 
 
@@ -66,6 +65,11 @@ def exit_code(error: Error) -> int:
     if isinstance(error, Unavailable | OutOfMemory | DeviceError):
         return ENVIRONMENT
     return USAGE if isinstance(error, InvalidArgument) else FAILED
+
+
+def print_error(code: str, subject: str, message: str) -> None:
+    """Print an error as the JSON that every verb prints for one."""
+    print_json({"error": {"code": code, "subject": subject, "message": message}})
 
 
 def print_json(value: Any) -> None:

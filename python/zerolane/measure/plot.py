@@ -80,6 +80,12 @@ def plot_latency(
         raise InvalidArgument(
             f"drawing {target.name!r}: {error}; give a name that ends in .png", str(target)
         ) from error
+    except OSError as error:
+        raise InvalidArgument(
+            f"drawing {target.name!r}: the file cannot be written at {str(target)!r} "
+            f"({error.strerror or error}); choose another place",
+            str(target),
+        ) from error
 
 
 def _draw(ax: Any, panel: Panel, rows: int) -> None:

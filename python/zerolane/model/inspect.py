@@ -180,6 +180,9 @@ def inspect(model: str | os.PathLike[str] | bytes, *, backends: bool = True) -> 
         scan = _native.read_model(source)
     except Unsupported:
         return _inspect_ort(source, file_bytes)
+    except InvalidModel as error:
+        name = os.path.basename(source) if isinstance(source, str) else "model"
+        raise InvalidModel(f"inspecting {name!r}: {error}", name) from error
     except UnicodeDecodeError as error:
         raise InvalidModel(
             f"inspecting a model: a name or text in it is {error.object!r}, expected UTF-8; "

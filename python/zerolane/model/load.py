@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
 from zerolane import _native
-from zerolane.errors import InvalidArgument, NotFound, Unavailable
+from zerolane.errors import Error, InvalidArgument, NotFound, Unavailable
 from zerolane.model.session import Session
 from zerolane.runtimes import onnxruntime
 from zerolane.types import OptionFields, Options, merge_options
@@ -124,6 +124,10 @@ def _load_model(
     )
     why = dict.fromkeys(("tensorrt", "tensorrt-rtx"), f"passed over: {reason}")
     chosen, providers = _choose_device(device, merged)
+    if merged.free_dimensions:
+        _check_free_dimensions(source, merged.free_dimensions)
+    if merged.profile is not None:
+        _check_profile(merged.profile)
     info = onnxruntime.open_library()
     why["onnxruntime"] = f"chosen: {info['version']} from {info['path']}"
     dropped: dict[str, str] = {}
@@ -154,6 +158,36 @@ def _load_model(
             else "fallback"
         )
     return Session._open(source, arguments, merged, providers, chosen, why)
+
+
+def _check_free_dimensions(source: str | bytes, given: Mapping[str, int]) -> None:
+    """The library ignores names that the model does not have."""
+    try:
+        inputs = _native.read_model(source)["inputs"]
+    except (
+        Error,
+        UnicodeDecodeError,
+    ):  # no ONNX file; the library says what is wrong with it, if anything
+        return
+    names = sorted({dim for row in inputs for dim in row[3] or () if isinstance(dim, str)})
+    for name in given:
+        if name not in names:
+            raise InvalidArgument(
+                f"reading option 'free_dimensions': {name!r} is no dimension of the model's "
+                f"inputs, they have {names}; check the name",
+                "free_dimensions",
+            )
+
+
+def _check_profile(prefix: str) -> None:
+    """The library would write nothing, in silence."""
+    folder = os.path.dirname(prefix) or "."
+    if not os.path.isdir(folder):
+        raise NotFound(
+            f"reading option 'profile': there is no folder {folder!r} (in {os.getcwd()!r}) for "
+            f"{os.path.basename(prefix)!r}; make it first",
+            folder,
+        )
 
 
 def _source(model: object) -> str | bytes | Engine:
@@ -188,6 +222,11 @@ def _engine(source: str | bytes | Engine, require_signature: Any) -> Engine | No
             f"loading model {os.path.basename(source)}: there is no file {source!r} (in "
             f"{os.getcwd()!r}); check the path",
             source,
+        ) from error
+    except ValueError as error:
+        raise InvalidArgument(
+            f"loading a model: {source!a} is no path of a file ({error}), expected one; check it",
+            "model",
         ) from error
     except OSError:
         return None  # the library says what is wrong with it
@@ -302,6 +341,13 @@ def _choose_device(
     device: str, options: Options
 ) -> tuple[str, list[tuple[str, list[tuple[str, str]]]]]:
     providers = [_provider(p) for p in options.providers or ()]
+    for name, settings in providers:
+        if name == "CPU" and settings:
+            raise InvalidArgument(
+                f"adding execution provider 'CPU': the options {dict(settings)} were given, and "
+                "it has none; leave them out, see zl.Options for what there is",
+                "CPU",
+            )
     providers = [p for p in providers if p[0] != "CPU"]
     if device == "cpu":
         if providers:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections import namedtuple
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from zerolane import _native
+from zerolane.errors import InvalidArgument
 from zerolane.types import Options, TensorSpec
 
 if TYPE_CHECKING:
@@ -143,15 +144,35 @@ class Session(_native.Session):
             between operators); the session stays usable.
         """
         results: dict[str, Any] = self._run(
-            inputs if type(inputs) is dict else dict(inputs),
-            None if out is None else dict(out),
-            _names(outputs),
+            inputs if type(inputs) is dict else self._dict("inputs", inputs),
+            None if out is None else self._dict("out", out),
+            None if outputs is None else self._names(outputs),
             deadline_ms,
         )
         return results
 
+    def _dict(self, what: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        if not isinstance(given, Mapping):
+            raise InvalidArgument(
+                f"calling {self.name}: {what} is a {type(given).__name__}, expected a dict of name "
+                "to array; give {name: array}, or call the session itself with arrays",
+                what,
+            )
+        return dict(given)
+
+    def _names(self, outputs: Sequence[str]) -> list[str]:
+        names = [outputs] if isinstance(outputs, str) else outputs
+        if not isinstance(names, Sequence | Set) or not all(isinstance(n, str) for n in names):
+            raise InvalidArgument(
+                f"calling {self.name}: outputs is {outputs!r:.60}, expected a list of names; "
+                f"the names are {[spec.name for spec in self.outputs]}",
+                "outputs",
+            )
+        return list(names)
+
     def bind(
         self,
+        /,
         *arrays: Any,
         out: Mapping[str, Any] | None = None,
         gil: str | None = None,
@@ -165,16 +186,14 @@ class Session(_native.Session):
         """
         named = {spec.name: array for spec, array in zip(self.inputs, arrays, strict=False)}
         if len(arrays) > len(self.inputs) or named.keys() & inputs.keys():
-            from zerolane.errors import InvalidArgument
-
             raise InvalidArgument(
                 f"binding {self.name}: {len(arrays)} positional and {sorted(inputs)} named inputs "
                 f"do not fit the inputs {[s.name for s in self.inputs]}; give each once",
                 self.name,
             )
-        return self._bind(named | inputs, None if out is None else dict(out), gil)
+        return self._bind(named | inputs, None if out is None else self._dict("out", out), gil)
 
-    def submit(self, *args: Any, deadline_ms: float | None = None, **inputs: Any) -> Future:
+    def submit(self, /, *args: Any, deadline_ms: float | None = None, **inputs: Any) -> Future:
         """Queue a call for native worker threads (one a CPU) and return a `Future`.
 
         Arguments and results as in a direct call. Large inputs are read in place when the run
@@ -182,7 +201,7 @@ class Session(_native.Session):
         """
         return self._submit(args, inputs or None, deadline_ms)
 
-    async def arun(self, *args: Any, deadline_ms: float | None = None, **inputs: Any) -> Any:
+    async def arun(self, /, *args: Any, deadline_ms: float | None = None, **inputs: Any) -> Any:
         """Like `submit`, awaited. Cancelling the task ends the run."""
         from zerolane.model.asyncio import wait
 
@@ -246,12 +265,6 @@ def _shape_text(spec: TensorSpec) -> str:
     if spec.shape is None:
         return ""
     return "[" + ", ".join("?" if d is None else str(d) for d in spec.shape) + "]"
-
-
-def _names(outputs: Sequence[str] | None) -> list[str] | None:
-    if outputs is None:
-        return None
-    return [outputs] if isinstance(outputs, str) else list(outputs)
 
 
 def _reload(source: str | bytes, arguments: dict[str, Any]) -> Session:
