@@ -68,6 +68,18 @@ def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["pipe"]
 
 
+@pytest.mark.parametrize("start", [b"vtrt", b"ftrt", b"ptrt"])
+def test_a_bare_plan_is_named_as_such(start: bytes, tmp_path: Path) -> None:
+    """What the vendor's own tools write: it has no manifest, so nothing could be checked."""
+    plan = tmp_path / "model.plan"
+    plan.write_bytes(start + bytes(300))
+    for use in (zl.load, zl.build):
+        with pytest.raises(zl.InvalidModel, match="a bare plan of TensorRT") as caught:
+            use(plan)
+        assert_three_parts(str(caught.value))
+        assert "model.plan" in str(caught.value)
+
+
 def test_saving_over_an_engine_in_use(path: Path) -> None:
     _, view = read(path)
     engine(seed=2).save(path)

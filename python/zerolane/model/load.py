@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
 from zerolane import _native
-from zerolane.errors import InvalidArgument, NotFound, Unavailable
+from zerolane.errors import InvalidArgument, InvalidModel, NotFound, Unavailable
 from zerolane.model.session import Session
 from zerolane.runtimes import onnxruntime
 from zerolane.types import OptionFields, Options, merge_options
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 BACKENDS = ("auto", "onnxruntime", "tensorrt", "tensorrt-rtx")
 _ENGINE_START = b"\x89ZLE"  # of engine.file.MAGIC, without importing that for each model
+_PLAN_START = b"trt"  # behind one byte: how the plans of TensorRT begin, and no ONNX model
 
 
 def load(
@@ -192,7 +193,10 @@ def _engine(source: str | bytes | Engine, require_signature: Any) -> Engine | No
     except OSError:
         return None  # the library says what is wrong with it
     try:
-        if os.read(file, len(_ENGINE_START)) != _ENGINE_START:
+        start = os.read(file, len(_ENGINE_START))
+        if start[1:] == _PLAN_START:
+            raise _bare_plan(source)
+        if start != _ENGINE_START:
             return None
     except OSError:
         return None
@@ -201,6 +205,15 @@ def _engine(source: str | bytes | Engine, require_signature: Any) -> Engine | No
     from zerolane.engine import Engine
 
     return Engine.read(source, require_signature=require_signature)
+
+
+def _bare_plan(path: str) -> InvalidModel:
+    return InvalidModel(
+        f"loading {os.path.basename(path)}: it is a bare plan of TensorRT, expected an engine file "
+        "of zerolane, which says what the plan was built from and for; build one from the model "
+        "with zl.build or `zerolane build`",
+        path,
+    )
 
 
 def _load_engine(
