@@ -49,7 +49,8 @@ def load(
         the CPU. TensorRT: "auto" is "cuda:0".
     shapes, profiles, precision, cache, build, progress: as in `zl.build`, for a model on TensorRT;
         build is its `options`. The engine comes from the cache where it is in there.
-    require_signature: a public key or several, one of which must have signed the engine file.
+    require_signature: a public key or several, one of which must have signed the engine file. An
+        engine in memory is not signed, and refused.
     options, fields: see `Options`; fields given by name go over `options`.
 
     Raises NotFound, InvalidModel, InvalidArgument, Unavailable (no usable library, provider or
@@ -180,6 +181,12 @@ def _engine(source: str | bytes | Engine, require_signature: Any) -> Engine | No
     if isinstance(source, bytes):
         return None
     if not isinstance(source, str):
+        if require_signature is not None:
+            raise InvalidArgument(
+                "loading an engine in memory: require_signature= was given, and only engine files "
+                "are signed; give the path of the file, or leave it out",
+                "require_signature",
+            )
         return source
     try:
         # Without the layers of open(): models load in 200 us. O_NONBLOCK: a pipe must not wait.
