@@ -289,3 +289,24 @@ def test_errors_travel_between_processes() -> None:
     )
     assert isinstance(again, zl.BackendError)
     assert again.code == "backend_crashed"
+
+
+def test_what_is_no_model_is_named(tmp_path: Path) -> None:
+    (tmp_path / "notes.onnx").write_text("These are not the bytes you are looking for.")
+    with pytest.raises(zl.InvalidModel, match=r"building notes\.onnx: ") as caught:
+        zl.build(tmp_path / "notes.onnx")
+    assert_three_parts(str(caught.value))
+    engine = tmp_path / "model.engine"
+    engine.write_bytes(b"\x89ZLE\r\n\x1a\n" + bytes(200))
+    with pytest.raises(zl.InvalidModel, match=r"model\.engine: it is an engine file") as caught:
+        zl.build(engine)
+    assert_three_parts(str(caught.value))
+
+
+def test_text_that_is_no_utf8() -> None:
+    model = onnx.load_from_string(models.relu())
+    model.producer_name = "a producer"
+    content = model.SerializeToString().replace(b"a producer", b"\xff producer")
+    with pytest.raises(zl.InvalidModel, match="UTF-8") as caught:
+        zl.build(content)
+    assert_three_parts(str(caught.value))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import struct
 from pathlib import Path
 
@@ -51,6 +52,32 @@ def test_the_plan_outlives_its_file(path: Path) -> None:
     _, view = read(path)
     path.unlink()
     assert bytes(view) == plan()
+
+
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    """A rename over it would take /dev/null from the whole machine where root builds."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write(pipe, manifest(), plan(300))
+        assert os.read(reader, 1 << 16).endswith(plan(300))
+    finally:
+        os.close(reader)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert [p.name for p in tmp_path.iterdir()] == ["pipe"]
+
+
+@pytest.mark.parametrize("start", [b"vtrt", b"ftrt", b"ptrt"])
+def test_a_bare_plan_is_named_as_such(start: bytes, tmp_path: Path) -> None:
+    """What the vendor's own tools write: it has no manifest, so nothing could be checked."""
+    plan = tmp_path / "model.plan"
+    plan.write_bytes(start + bytes(300))
+    for use in (zl.load, zl.build):
+        with pytest.raises(zl.InvalidModel, match="a bare plan of TensorRT") as caught:
+            use(plan)
+        assert_three_parts(str(caught.value))
+        assert "model.plan" in str(caught.value)
 
 
 def test_saving_over_an_engine_in_use(path: Path) -> None:

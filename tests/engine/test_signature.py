@@ -54,6 +54,22 @@ def test_another_key(path: Path) -> None:
     assert OTHER.public_key().public_bytes_raw().hex()[:16] in told
 
 
+def test_loading_checks_the_signature_before_anything_is_opened(path: Path, tmp_path: Path) -> None:
+    with pytest.raises(zl.InvalidModel, match="signed by"):
+        zl.load(path, require_signature=OTHER.public_key())
+    engine().save(tmp_path / "unsigned.engine")
+    with pytest.raises(zl.InvalidModel, match="not signed"):
+        zl.load(tmp_path / "unsigned.engine", require_signature=KEY.public_key())
+
+
+def test_an_engine_in_memory_cannot_pass_for_a_signed_one(path: Path) -> None:
+    for given in (engine(), Engine.read(path, require_signature=KEY.public_key())):
+        with pytest.raises(zl.InvalidArgument, match="in memory") as caught:
+            zl.load(given, require_signature=KEY.public_key())
+        assert_three_parts(str(caught.value))
+        assert caught.value.subject == "require_signature"
+
+
 def test_unsigned(tmp_path: Path) -> None:
     engine().save(tmp_path / "m.engine")
     assert "not signed" in refused(tmp_path / "m.engine", KEY.public_key())

@@ -125,6 +125,18 @@ def test_the_original_is_never_overwritten(target: str, tmp_path: Path) -> None:
     assert snapshot(tmp_path) == before
 
 
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        zl.optimize.fp16(small.matmul_chain(1, 8), pipe, verify=False)
+        onnx.load_model_from_string(os.read(reader, 1 << 16))
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+
+
 def test_weights_named_as_the_output_would_be_are_safe(tmp_path: Path) -> None:
     onnx.save(
         small.matmul_chain(1, 64),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from pathlib import Path
 
@@ -59,6 +60,19 @@ def test_a_file_is_replaced(tmp_path: Path) -> None:
     with zl.trace(path):
         pass
     assert json.loads(path.read_text())["traceEvents"] == []
+
+
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        with zl.trace(pipe):
+            pass
+        assert json.loads(os.read(reader, 1 << 16))["traceEvents"] == []
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
 
 
 def test_nested_is_refused_and_the_outer_one_goes_on(tmp_path: Path) -> None:

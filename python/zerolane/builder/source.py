@@ -11,6 +11,7 @@ from typing import Any
 from zerolane import _native
 from zerolane.engine.atomic import absolute
 from zerolane.engine.digest import Memo, ModelDigest, digest_model
+from zerolane.engine.file import what_it_is
 from zerolane.errors import InvalidArgument, InvalidModel, NotFound
 
 Dims = tuple[int | None, ...]
@@ -102,7 +103,8 @@ def open_source(model: object, folder: str | os.PathLike[str] | None) -> Source:
     if isinstance(model, bytes | bytearray | memoryview):
         content = bytes(model)
         base = None if folder is None else absolute(read_path(folder, "folder"), "folder")
-        return _checked(Source("<bytes>", None, content, base, _native.read_model(content)))
+        facts = _read_model(content, "<bytes>")
+        return _checked(Source("<bytes>", None, content, base, facts))
     if isinstance(model, str | os.PathLike):
         path = read_path(model, "model")
         # For people: what no character set knows would not get through the native core either.
@@ -121,13 +123,41 @@ def open_source(model: object, folder: str | os.PathLike[str] | None) -> Source:
                 "folder",
             )
         path = absolute(path, "model")
-        facts = _native.read_model(path)
+        facts = _read_model(path, name)
         return _checked(Source(name, path, None, os.path.dirname(path), facts))
     raise InvalidArgument(
         f"building a model: a {type(model).__name__} was given, expected a path or bytes; give "
         "model.SerializeToString() for an onnx.ModelProto",
         "model",
     )
+
+
+def _read_model(model: str | bytes, name: str) -> dict[str, Any]:
+    """What the native reader tells of a model. Raises InvalidModel, Unsupported, NotFound."""
+    try:
+        return _native.read_model(model)
+    except UnicodeDecodeError as error:
+        raise InvalidModel(
+            f"building {name}: a name or text in it is {error.object!r:.60}, expected UTF-8; the "
+            "file is damaged: export it again",
+            name,
+        ) from error
+    except InvalidModel as error:
+        found = what_it_is(_start(model))
+        if found is None:
+            raise InvalidModel(f"building {name}: {error}", name) from error
+        raise InvalidModel(
+            f"building {name}: it is {found}, expected an ONNX model; give the model that it was "
+            "built from",
+            name,
+        ) from error
+
+
+def _start(model: str | bytes) -> bytes:
+    if isinstance(model, bytes):
+        return model[:16]
+    with open(model, "rb") as file:
+        return file.read(16)
 
 
 def read_path(given: object, what: str) -> str:

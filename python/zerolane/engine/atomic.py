@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import glob
 import os
+import stat
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -25,18 +26,23 @@ def write_atomic(path: Path, parts: Iterable[Bytes], *, durable: bool = True) ->
 
     Written under a temporary name in the same folder and renamed: a reader sees the old file or
     the new one. Blocks until it is on disk, unless not `durable`. What killed writers of the same
-    path left behind is removed. Raises OSError, and leaves nothing of its own then.
+    path left behind is removed. A device or a pipe is written to and stays what it is. Raises
+    OSError, and leaves nothing of its own then.
     """
+    if is_special(path):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            _write_all(descriptor, parts)
+        finally:
+            os.close(descriptor)
+        return
     remove_stale(path.parent, path.name)
     temporary = path.with_name(f".{path.name[:_MOST_NAME]}.{os.urandom(6).hex()}{_SUFFIX}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         with contextlib.suppress(OSError):  # a filesystem without locks
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        for part in parts:
-            rest = memoryview(part).cast("B")
-            while rest.nbytes:
-                rest = rest[os.write(descriptor, rest) :]
+        _write_all(descriptor, parts)
         if durable:
             os.fsync(descriptor)
         os.rename(temporary, path)
@@ -48,6 +54,22 @@ def write_atomic(path: Path, parts: Iterable[Bytes], *, durable: bool = True) ->
         os.close(descriptor)
     if durable:
         _sync_folder(path.parent)
+
+
+def is_special(path: str | os.PathLike[str]) -> bool:
+    """Whether `path` leads to a device, a pipe or a socket, which a rename would take away."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def _write_all(descriptor: int, parts: Iterable[Bytes]) -> None:
+    for part in parts:
+        rest = memoryview(part).cast("B")
+        while rest.nbytes:
+            rest = rest[os.write(descriptor, rest) :]
 
 
 def remove_stale(folder: Path, name: str = "") -> list[Path]:

@@ -159,6 +159,16 @@ def is_engine_file(path: str | os.PathLike[str]) -> bool:
         return False
 
 
+def what_it_is(start: bytes) -> str | None:
+    """What a file that begins so holds, in words; None for neither of what `zl.load` is given.
+
+    start: its first bytes. TensorRT's own plans begin with a letter and "trt", no ONNX model does.
+    """
+    if start.startswith(MAGIC):
+        return "an engine file of zerolane"
+    return "a bare plan of TensorRT" if start[1:4] == b"trt" else None
+
+
 def _check_plan(manifest: Manifest, plan: memoryview, where: str) -> None:
     digest = hashlib.sha256(plan).hexdigest()
     if plan.nbytes != manifest.plan_size or digest != manifest.plan_digest:

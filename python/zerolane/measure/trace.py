@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from zerolane import _native
+from zerolane.engine.atomic import is_special
 from zerolane.errors import NotFound
 
 
@@ -34,7 +35,10 @@ def trace(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def write_atomically(target: Path, text: str) -> None:
-    """Write a file that others see whole or not at all."""
+    """Write a file that others see whole or not at all. A device or a pipe is written to."""
+    if is_special(target):
+        target.write_text(text, encoding="utf-8")
+        return
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         temporary.write_text(text, encoding="utf-8")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
 from zerolane import _native
-from zerolane.errors import Error, InvalidArgument, NotFound, Unavailable
+from zerolane.errors import Error, InvalidArgument, InvalidModel, NotFound, Unavailable
 from zerolane.model.session import Session
 from zerolane.runtimes import onnxruntime
 from zerolane.types import OptionFields, Options, merge_options
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 BACKENDS = ("auto", "onnxruntime", "tensorrt", "tensorrt-rtx")
 _ENGINE_START = b"\x89ZLE"  # of engine.file.MAGIC, without importing that for each model
+_PLAN_START = b"trt"  # behind one byte: how the plans of TensorRT begin, and no ONNX model
 
 
 def load(
@@ -48,7 +49,8 @@ def load(
         the CPU. TensorRT: "auto" is "cuda:0".
     shapes, profiles, precision, cache, build, progress: as in `zl.build`, for a model on TensorRT;
         build is its `options`. The engine comes from the cache where it is in there.
-    require_signature: a public key or several, one of which must have signed the engine file.
+    require_signature: a public key or several, one of which must have signed the engine file. An
+        engine in memory is not signed, and refused.
     options, fields: see `Options`; fields given by name go over `options`.
 
     Raises NotFound, InvalidModel, InvalidArgument, Unavailable (no usable library, provider or
@@ -213,6 +215,12 @@ def _engine(source: str | bytes | Engine, require_signature: Any) -> Engine | No
     if isinstance(source, bytes):
         return None
     if not isinstance(source, str):
+        if require_signature is not None:
+            raise InvalidArgument(
+                "loading an engine in memory: require_signature= was given, and only engine files "
+                "are signed; give the path of the file, or leave it out",
+                "require_signature",
+            )
         return source
     try:
         # Without the layers of open(): models load in 200 us. O_NONBLOCK: a pipe must not wait.
@@ -231,7 +239,10 @@ def _engine(source: str | bytes | Engine, require_signature: Any) -> Engine | No
     except OSError:
         return None  # the library says what is wrong with it
     try:
-        if os.read(file, len(_ENGINE_START)) != _ENGINE_START:
+        start = os.read(file, len(_ENGINE_START))
+        if start[1:] == _PLAN_START:
+            raise _bare_plan(source)
+        if start != _ENGINE_START:
             return None
     except OSError:
         return None
@@ -240,6 +251,15 @@ def _engine(source: str | bytes | Engine, require_signature: Any) -> Engine | No
     from zerolane.engine import Engine
 
     return Engine.read(source, require_signature=require_signature)
+
+
+def _bare_plan(path: str) -> InvalidModel:
+    return InvalidModel(
+        f"loading {os.path.basename(path)}: it is a bare plan of TensorRT, expected an engine file "
+        "of zerolane, which says what the plan was built from and for; build one from the model "
+        "with zl.build or `zerolane build`",
+        path,
+    )
 
 
 def _load_engine(

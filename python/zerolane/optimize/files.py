@@ -21,6 +21,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, numpy_helper
 
+from zerolane.engine.atomic import is_special
 from zerolane.errors import Error, InvalidArgument, InvalidModel, NotFound
 
 Bytes = NDArray[np.uint8]
@@ -221,7 +222,8 @@ def replacing(path: Path, sources: tuple[Path, ...], doing: str) -> Iterator[Pat
             str(path),
         )
     try:
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        beside = None if is_special(path) else path.parent
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=beside))
     except OSError as error:
         raise InvalidArgument(
             f"{doing}: the output {str(path)!r} cannot be written ({error.strerror}), expected a "
@@ -234,7 +236,7 @@ def replacing(path: Path, sources: tuple[Path, ...], doing: str) -> Iterator[Pat
         for made, target in ((data_file(fresh), data_file(path)), (fresh, path)):
             if made.exists():
                 _flush(made)
-                os.replace(made, target)
+                _put(made, target)
     except OSError as error:
         if isinstance(error, Error):
             raise
@@ -245,6 +247,15 @@ def replacing(path: Path, sources: tuple[Path, ...], doing: str) -> Iterator[Pat
         ) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _put(made: Path, target: Path) -> None:
+    """Renames; a device or a pipe (/dev/null) takes the bytes instead of being replaced."""
+    if is_special(target):
+        with made.open("rb") as file, target.open("wb") as out:
+            shutil.copyfileobj(file, out)
+    else:
+        os.replace(made, target)
 
 
 def _flush(path: Path) -> None:
