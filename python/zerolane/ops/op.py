@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from zerolane import _native
+from zerolane.errors import NotFound
 from zerolane.ops.library import resolve, why_missing
 
 
@@ -89,7 +90,13 @@ def find(name: str) -> str:
         return f"zerolane::{name}"
     resolve("")
     found = {row["name"] for row in _native.ops("") if row["name"].endswith(f"::{name}")}
-    if len(found) != 1:
+    if len(found) > 1:
+        raise NotFound(
+            f"looking for op {name!r}: {len(found)} domains have one: {', '.join(sorted(found))}; "
+            "give the domain too",
+            name,
+        )
+    if not found:
         raise why_missing(name)
     return found.pop()
 
@@ -124,7 +131,7 @@ def _made(name: str, attributes: tuple[tuple[str, Any], ...], generation: int) -
 
 
 def call(name: str, *arrays: Any, **attributes: Any) -> Any:
-    """Run an op on arrays: `Op(name, **attributes)(*arrays)`, with the op kept for the next call."""
+    """Run an op on arrays: `Op(name, **attributes)(*arrays)`; keeps the op for the next call."""
     key = tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in sorted(attributes.items()))
     try:
         op = _made(name, key, _native.op_generation())

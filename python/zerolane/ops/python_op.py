@@ -35,10 +35,10 @@ def op(
         ) -> Annotated[np.ndarray, "float32|float64[N, C]"]:
             return (alpha * x * w).astype(x.dtype)
 
-    The op then runs by `zl.ops.call("my::Affine", x, w)` and in models that ONNX Runtime runs. It is
-    slow: each call takes the GIL and copies the inputs. It is for trying out an op, its shapes and
-    its tests; the C++ op that replaces it later has the same name, so models and tests stay. It
-    cannot go into a TensorRT engine.
+    The op then runs by `zl.ops.call("my::Affine", x, w)` and in models that ONNX Runtime runs. It
+    is slow: each call takes the GIL and copies the inputs. It is for trying out an op, its shapes
+    and its tests; the C++ op that replaces it later has the same name, so models and tests stay.
+    It cannot go into a TensorRT engine.
 
     name: "domain::Op". Defining it again in this process replaces it for models loaded later.
     version: of the definition, from 1.
