@@ -15,7 +15,7 @@ import zerolane as zl  # noqa: E402
 from tests.models import large, task_checks  # noqa: E402
 from tests.models.task_checks import FOLDER, TRAINED  # noqa: E402
 from tests.optimize import graphs  # noqa: E402
-from zerolane.optimize import files  # noqa: E402
+from zerolane import model_file as files  # noqa: E402
 from zerolane.optimize.emulate import emulate  # noqa: E402
 
 NETWORKS = ("digits_mlp", "digits_cnn", "digit_det", "line_ctc", "stream_vad", "ttt_policy")

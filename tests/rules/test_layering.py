@@ -149,7 +149,18 @@ def test_vendor_names_stay_in_their_part() -> None:
 
 PYTHON_ORDER = (
     *("errors", "types", "_lazy", "_arrays"),
-    *("runtimes", "ops", "engine", "model", "measure", "optimize", "builder", "cli", "__main__"),
+    *(
+        "runtimes",
+        "engine",
+        "model_file",
+        "ops",
+        "model",
+        "measure",
+        "optimize",
+        "builder",
+        "cli",
+        "__main__",
+    ),
 )
 
 

@@ -99,7 +99,8 @@ def why_missing(name: str) -> Error:
 def missing_library(name: str, path: str, sha256: str) -> Error:
     return Unavailable(
         f"loading op library {name!r}: {path!r} is not there or has another content than the one "
-        f"that was used (SHA-256 {sha256[:16]}...); install that version, or build the engine again",
+        f"that was used (SHA-256 {sha256[:16]}...); install that version, or build the engine "
+        "again",
         name,
     )
 

@@ -23,7 +23,7 @@ from zerolane.optimize.report import (
 
 if TYPE_CHECKING:
     from zerolane.measure.random_inputs import Shapes
-    from zerolane.optimize.files import Source
+    from zerolane.model_file import Source
     from zerolane.optimize.verify import Samples
 
 __all__ = [

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 
-from zerolane.optimize.files import Payloads, tensors_of
+from zerolane.model_file import Payloads, tensors_of
 from zerolane.optimize.graph import FLOAT, Scope, all_names, view
 from zerolane.optimize.keep import MOVES
 from zerolane.optimize.rounding import CODES, from_bits

@@ -12,9 +12,10 @@ import onnx
 from onnx import ModelProto
 
 from zerolane import __version__
+from zerolane import model_file as files
 from zerolane.errors import InternalError, InvalidModel
 from zerolane.measure.random_inputs import Shapes
-from zerolane.optimize import files, normalize
+from zerolane.optimize import normalize
 from zerolane.optimize.graph import opsets
 from zerolane.optimize.precision import Pass, convert
 from zerolane.optimize.report import AccuracyLost, KeptNode, OutputError, PrecisionReport

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
+from zerolane.model_file import Payloads
 from zerolane.optimize import keep as rules
 from zerolane.optimize import regions
-from zerolane.optimize.files import Payloads
 from zerolane.optimize.graph import (
     CONTROL_FLOW,
     FLOAT,

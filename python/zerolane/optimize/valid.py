@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx
 from onnx import ModelProto, TensorProto
 
-from zerolane.optimize.files import tensors_of
+from zerolane.model_file import tensors_of
 
 
 def complaint(model: ModelProto) -> str | None:

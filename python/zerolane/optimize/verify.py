@@ -15,8 +15,8 @@ from zerolane.errors import Error, InvalidArgument, Unsupported
 from zerolane.measure.random_inputs import Shapes, complete_inputs
 from zerolane.model.load import load
 from zerolane.model.session import Session
+from zerolane.model_file import Payloads, write
 from zerolane.optimize.emulate import emulate
-from zerolane.optimize.files import Payloads, write
 from zerolane.optimize.graph import FLOAT
 from zerolane.optimize.precision import Pass
 from zerolane.optimize.report import NodeError, OutputError

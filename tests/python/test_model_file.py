@@ -16,7 +16,7 @@ from tests.models import large, small  # noqa: E402
 from tests.optimize import graphs  # noqa: E402
 from tests.optimize.graphs import FLOAT16, node, random  # noqa: E402
 from tests.python.messages import assert_three_parts  # noqa: E402
-from zerolane.optimize import files  # noqa: E402
+from zerolane import model_file as files  # noqa: E402
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
