@@ -21,6 +21,11 @@ _RULES: list[tuple[str, str]] = [
         r"@staticmethod\n\s+def __new__\(type, \*args, \*\*kwargs\):\n\s+\"\"\".*?\"\"\"",
         "def __init__(self, *, _made_by_native_code: typing.Never) -> None: ...",
     ),
+    (
+        r"(def (?:ops|op_libraries)\([^)]*\)) -> list:",
+        r"\1 -> list[dict[str, typing.Any]]:",
+    ),
+    (r"(def find_op\([^)]*\)) -> typing\.Any:", r"\1 -> dict[str, typing.Any] | None:"),
     (r"-> dict:", "-> dict[str, typing.Any]:"),
     (r": dict([,)])", r": dict[typing.Any, typing.Any]\1"),
     (r"-> list:", "-> list[str]:"),
@@ -57,6 +62,7 @@ def generate() -> str:
         [
             "def __call__(self) -> types.MappingProxyType[str, typing.Any]: ...",
             "def __call__(self, *args: typing.Any, **inputs: typing.Any) -> typing.Any: ...",
+            "def __call__(self, *args: typing.Any) -> typing.Any: ...",
         ]
     )
     text = re.sub(r"CALL", lambda _: next(calls), text)

@@ -6,6 +6,7 @@ import os
 import threading
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from zerolane import _native
 from zerolane.errors import Error, NotFound, Unavailable
@@ -105,5 +106,5 @@ def missing_library(name: str, path: str, sha256: str) -> Error:
     )
 
 
-def _described(row: _native._LibraryRow) -> OpLibrary:
+def _described(row: dict[str, Any]) -> OpLibrary:
     return OpLibrary(row["path"], row["name"], row["version"], tuple(row["ops"]))

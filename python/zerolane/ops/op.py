@@ -98,7 +98,7 @@ def find(name: str) -> str:
         )
     if not found:
         raise why_missing(name)
-    return found.pop()
+    return str(found.pop())
 
 
 def definition(name: str, version: int | None = None) -> OpType:
@@ -127,7 +127,8 @@ def names() -> tuple[str, ...]:
 
 @lru_cache(maxsize=256)
 def _made(name: str, attributes: tuple[tuple[str, Any], ...], generation: int) -> Op:
-    return Op(name, **{key: list(v) if isinstance(v, tuple) else v for key, v in attributes})
+    given: dict[str, Any] = {k: list(v) if isinstance(v, tuple) else v for k, v in attributes}
+    return Op(name, **given)
 
 
 def call(name: str, *arrays: Any, **attributes: Any) -> Any:
