@@ -9,7 +9,7 @@ import sys
 
 from bench import report, settings
 
-NAMES = ("call", "instructions", "gil", "import", "load", "memory", "cache", "build")
+NAMES = ("call", "instructions", "gil", "import", "load", "memory", "cache", "build", "op_cost")
 
 
 def main() -> int:

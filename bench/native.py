@@ -12,7 +12,7 @@ from pathlib import Path
 from bench.settings import BENCH_FOLDER, BUILD_FOLDER
 
 SOURCES = BENCH_FOLDER / "cpp"
-FLAGS = ("-std=c11", "-O2", "-Wall", "-Wextra")
+FLAGS = ("-O2", "-Wall", "-Wextra")
 SHARED = ("-shared", "-fPIC")
 
 
@@ -31,6 +31,18 @@ def allocation_counter() -> Path:
     return _build("liballocations.so", ("allocations.c",), SHARED)
 
 
+def hand_op() -> Path:
+    """An op made by hand for onnxruntime, and its bare loop for ctypes."""
+    return _build("libhand_op.so", ("hand_op.c",), (*SHARED, "-fvisibility=hidden"))
+
+
+def kit_op() -> Path:
+    """The same op written with the kit."""
+    root = BENCH_FOLDER.parent
+    include = (f"-I{root / 'cpp' / 'include'}", f"-I{root / 'third_party'}")
+    return _build("libkit_op.so", ("kit_op.cpp",), (*SHARED, *include, "-std=c++17"), "c++")
+
+
 def onnxruntime_library() -> Path:
     """The C library inside the installed onnxruntime package, found without importing it."""
     spec = importlib.util.find_spec("onnxruntime")
@@ -44,19 +56,22 @@ def onnxruntime_library() -> Path:
     return found[0].resolve()
 
 
-def _build(name: str, sources: tuple[str, ...], flags: tuple[str, ...]) -> Path:
+def _build(
+    name: str, sources: tuple[str, ...], flags: tuple[str, ...], language: str = "cc"
+) -> Path:
     target = BUILD_FOLDER / name
     files = [SOURCES / s for s in sources]
     newest = max(f.stat().st_mtime for f in SOURCES.iterdir())
     if target.exists() and target.stat().st_mtime >= newest:
         return target
-    compiler = shutil.which("cc")
+    compiler = shutil.which(language)
     if compiler is None:
         raise RuntimeError(
-            f"building {name}: no C compiler `cc` on PATH, expected one; install gcc or clang"
+            f"building {name}: no compiler `{language}` on PATH, expected one; install gcc or clang"
         )
     BUILD_FOLDER.mkdir(parents=True, exist_ok=True)
     partial = target.with_suffix(f".{os.getpid()}")
-    subprocess.run([compiler, *FLAGS, *flags, "-o", partial, *files, "-ldl"], check=True)
+    standard = ["-std=c11"] if language == "cc" else []
+    subprocess.run([compiler, *FLAGS, *standard, *flags, "-o", partial, *files, "-ldl"], check=True)
     partial.replace(target)
     return target

@@ -262,7 +262,8 @@ void SessionOps::Kernel::read_inputs(OrtKernelContext* context, OpCall& call) co
       const int64_t* dims = nullptr;
       ok(record.rt(), api.GetTensorElementTypeAndShapeDataReference(value, &type, &dims, &rank),
          record.entry);
-      input.shape = Shape(std::span(dims, rank));
+      const std::span extents(dims, rank);
+      if (!std::ranges::equal(extents, input.shape.dims())) input.shape = Shape(extents);
     } else {
       Handle<OrtTensorTypeAndShapeInfo> info(api.ReleaseTensorTypeAndShapeInfo);
       std::array<int64_t, kMaxRank> dims;

@@ -156,7 +156,7 @@ bool OpCall::planned() const {
 
 void OpCall::plan() {
   if (planned()) return;
-  planned_ = false;
+  planned_ = filled_ = false;
   check_inputs();
   extents_.resize(inputs_.size());
   for (size_t i = 0; i < inputs_.size(); ++i) {
@@ -224,11 +224,25 @@ Shape OpCall::counted_shape(size_t index, std::span<const int64_t> counts) const
 }
 
 void OpCall::fill_tensors(DLDevice device) {
+  failed_ = false;
   const OpEntry& entry = state_->entry();
+  const auto address = [](const void* data) {
+    return data != nullptr ? const_cast<void*>(data) : g_nothing;
+  };
+  if (filled_ && device.device_type == device_.device_type &&
+      device.device_id == device_.device_id) {
+    for (size_t i = 0; i < inputs_.size(); ++i) input_tensors_[i].data = address(inputs_[i].data);
+    for (size_t i = 0; i < output_count(); ++i) {
+      output_tensors_[i].data = address(memory_[i]);
+      const bool wanted = wanted_[i] || entry.outputs[i].kind == kZlRequired;
+      output_pointers_[i] = wanted ? &output_tensors_[i] : nullptr;
+    }
+    return;
+  }
   input_tensors_.resize(inputs_.size());
   input_pointers_.resize(inputs_.size());
   const auto fill = [&](DLTensor* tensor, const void* data, DType dtype, const Shape& shape) {
-    tensor->data = data != nullptr ? const_cast<void*>(data) : g_nothing;
+    tensor->data = address(data);
     tensor->device = device;
     tensor->ndim = static_cast<int32_t>(shape.rank());
     tensor->dtype = *to_dlpack(dtype);
@@ -246,7 +260,8 @@ void OpCall::fill_tensors(DLDevice device) {
     const bool wanted = wanted_[i] || entry.outputs[i].kind == kZlRequired;
     output_pointers_[i] = wanted ? &output_tensors_[i] : nullptr;
   }
-  failed_ = false;
+  device_ = device;
+  filled_ = true;
 }
 
 void OpCall::check_status(int32_t status) {
