@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test bench wheel lint stubs format test-cpp clean
+.PHONY: demo test bench wheel lint stubs format test-cpp test-fuzz clean
 
 # A fresh environment needs only Python and a C++20 compiler; cmake and ninja come from PyPI.
 $(BIN)/python:
@@ -22,12 +22,17 @@ $(VENV)/installed: $(BIN)/python $(SOURCES)
 demo: $(VENV)/installed
 	$(BIN)/zerolane demo
 
-test: $(VENV)/installed test-cpp
+test: $(VENV)/installed test-cpp test-fuzz
 	$(BIN)/python -m pytest
 
 # The C++ tests, plain and under the sanitizers.
 test-cpp: $(VENV)/installed
 	./tests/cpp/run.sh $(BIN)
+
+# The built-in ops under libFuzzer, where clang is; FUZZ_SECONDS for longer.
+FUZZ_SECONDS ?= 60
+test-fuzz: $(VENV)/installed
+	./tests/fuzz/ops/run.sh $(FUZZ_SECONDS) $(BIN)
 
 bench: $(VENV)/installed
 	$(BIN)/python -m bench

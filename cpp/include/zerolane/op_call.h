@@ -61,9 +61,10 @@ class View {
   const int64_t* dims() const { return extents_; }
   // Elements. Fits: the host has checked it.
   int64_t size() const {
-    int64_t count = 1;
-    for (int axis = 0; axis < rank_; ++axis) count *= extents_[axis];
-    return count;
+    // Unsigned: beside an extent of zero the others may be anything.
+    uint64_t count = 1;
+    for (int axis = 0; axis < rank_; ++axis) count *= static_cast<uint64_t>(extents_[axis]);
+    return static_cast<int64_t>(count);
   }
   T& operator[](int64_t index) const { return data_[index]; }
   T* begin() const { return data_; }
