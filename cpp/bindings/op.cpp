@@ -63,10 +63,6 @@ AttributeValue read_attribute(py::handle value, const std::string& name) {
 
 }  // namespace
 
-OpOnGpu::OpOnGpu(std::shared_ptr<const OpState> state, int device)
-    : stream(cuda::open_device(device).make_cuda_stream()),
-      constants(std::move(state), cuda::open_device(device)) {}
-
 struct PyOp::Frame {
   explicit Frame(std::shared_ptr<const OpState> state) : call(std::move(state)) {
     arrays.resize(call.output_count());
@@ -78,6 +74,14 @@ struct PyOp::Frame {
   std::vector<Tensor> tensors;     // results that become arrays
   py::object like;                 // makes arrays of the kind of the first input; null: NumPy
   int device = -1;                 // of the inputs; -1: the host
+  // One a GPU: calls of several threads have frames, and so streams, of their own.
+  std::map<int, std::unique_ptr<cuda::CudaStream>> streams;
+
+  cuda::CudaStream& stream_on(int gpu) {
+    auto& made = streams[gpu];
+    if (!made) made = cuda::open_device(gpu).make_cuda_stream();
+    return *made;
+  }
 
   void clear() noexcept {
     owners.clear();
@@ -109,10 +113,10 @@ void PyOp::give_back(std::unique_ptr<Frame> frame) noexcept {
   if (idle_.size() < 16) idle_.push_back(std::move(frame));
 }
 
-OpOnGpu& PyOp::on_gpu(int device) {
+const DeviceConstants& PyOp::constants_on(int device) {
   std::lock_guard lock(mutex_);
-  auto& made = gpus_[device];
-  if (!made) made = std::make_unique<OpOnGpu>(state_, device);
+  auto& made = constants_[device];
+  if (!made) made = std::make_unique<DeviceConstants>(state_, cuda::open_device(device));
   return *made;
 }
 
@@ -139,7 +143,7 @@ void PyOp::read_inputs(Frame& frame, PyObject* args) {
       }
       const Subject subject{spec.name, "input '" + spec.name + "' of " + state_->where()};
       const int gpu = gpu_of(object, subject);
-      if (gpu >= 0) stream = on_gpu(gpu).stream.get();
+      if (gpu >= 0) stream = &frame.stream_on(gpu);
       Lent lent = lend(object, spec, true, false, stream, subject);
       view = lent.view;
       frame.owners.push_back(std::move(lent.owner));
@@ -213,8 +217,8 @@ void PyOp::run_host(Frame& frame) {
 
 void PyOp::run_cuda(Frame& frame) {
   OpCall& call = frame.call;
-  OpOnGpu& gpu = on_gpu(frame.device);
-  cuda::CudaStream& stream = *gpu.stream;
+  const DeviceConstants& constants = constants_on(frame.device);
+  cuda::CudaStream& stream = frame.stream_on(frame.device);
   cuda::CudaDevice& device = stream.device();
   for (size_t i = 0; i < call.output_count(); ++i) {
     frame.tensors[i] = make_device_tensor(call.output_dtype(i), call.output_shape(i), stream);
@@ -231,7 +235,7 @@ void PyOp::run_cuda(Frame& frame) {
     for (size_t i = 0; i < counted; ++i) {
       places.push_back(static_cast<int64_t*>(counts.data()) + i);
     }
-    call.run_cuda(stream.native(), scratch.data(), places, gpu.constants, device.id().index);
+    call.run_cuda(stream.native(), scratch.data(), places, constants, device.id().index);
     if (counted > 0) stream.copy_async(found.data(), counts.data(), counted * sizeof(int64_t));
     stream.synchronize();
   }

@@ -16,13 +16,6 @@
 
 namespace zerolane::bindings {
 
-// The memory and order of one GPU for calls of one op.
-struct OpOnGpu {
-  OpOnGpu(std::shared_ptr<const OpState> state, int device);
-  std::unique_ptr<cuda::CudaStream> stream;
-  DeviceConstants constants;
-};
-
 // An op with its attributes as Python sees it: op(x, y), arrays in, arrays of the same kind out.
 // None leaves an optional input out. Calling it is a C slot. Any thread.
 class PyOp {
@@ -41,7 +34,8 @@ class PyOp {
   void run_host(Frame& frame);
   void run_cuda(Frame& frame);
   pybind11::object results(Frame& frame);
-  OpOnGpu& on_gpu(int device);
+  // The op's constants in the memory of a GPU; made when first asked for.
+  const DeviceConstants& constants_on(int device);
 
   std::shared_ptr<const OpState> state_;
   GilPolicy gil_;
@@ -49,7 +43,7 @@ class PyOp {
   pybind11::object result_type_;
   std::mutex mutex_;  // guards the two below
   std::vector<std::unique_ptr<Frame>> idle_;
-  std::map<int, std::unique_ptr<OpOnGpu>> gpus_;
+  std::map<int, std::unique_ptr<DeviceConstants>> constants_;
 };
 
 void bind_op(pybind11::module_& module);

@@ -80,6 +80,31 @@ for count in (0, 1, 9, 1000):
     )
 
 
+def test_threads_share_an_op(gpu_ops: Path) -> None:
+    run(
+        gpu_ops,
+        """
+import threading
+op = zl.ops.Op("gpu::Lookup", table=[1.0, 3.0, 9.0])
+wrong = []
+
+def work(seed):
+    index = np.random.default_rng(seed).integers(0, 3, 50 + seed)
+    for _ in range(40):
+        y = gpu.take(op(gpu.Array(index, delay_ms=1, before=-1)))
+        if not (y == np.float32([1, 3, 9])[index]).all():
+            wrong.append(seed)
+
+threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+assert wrong == []
+""",
+    )
+
+
 def test_what_cannot_be_done_is_told(gpu_ops: Path) -> None:
     run(
         gpu_ops,
