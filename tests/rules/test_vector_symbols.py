@@ -1,7 +1,7 @@
 """Vector sources leave no function behind that other code could be linked to.
 
-They are compiled with AVX2 and AVX-512. A copy of an inline function in them would be one of several that
-the linker may choose from, for callers on every CPU.
+They are compiled with AVX2 and AVX-512. A copy of an inline function in them would be one of
+several that the linker may choose from, for callers on every CPU.
 """
 
 from __future__ import annotations

@@ -1,6 +1,5 @@
-/* SPDX-License-Identifier: Apache-2.0
- *
- * The binary contract between a library of ops and zerolane, as C. Authors of ops include
+// SPDX-License-Identifier: Apache-2.0
+/* The binary contract between a library of ops and zerolane, as C. Authors of ops include
  * zerolane/op.h instead, which fills these tables in. README.md beside this file documents the
  * contract; tests/cpp/test_op_abi.cpp asserts the layout.
  *
