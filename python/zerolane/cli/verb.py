@@ -103,8 +103,12 @@ def progress() -> Iterator[Callable[[float, str], object] | bool]:
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+    from rich.table import Column
 
-    columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn()
+    # Where there is little room, the text is cut and not the number.
+    text = TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis"))
+    number = TaskProgressColumn(table_column=Column(no_wrap=True, min_width=4))
+    columns = text, BarColumn(bar_width=20), number
     # Refreshed by hand: the thread of rich that would do it takes the GIL while calls are timed.
     bar = Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False)
     with bar:
