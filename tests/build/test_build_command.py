@@ -113,7 +113,15 @@ def test_removed_types_become_the_pass(flag: str, rtx: str, tmp_path: Path) -> N
     assert json.loads(quiet.stdout)["from_cache"]
 
 
-@pytest.mark.parametrize("flag", ["--int8", "--fp8", "--int4", "--best"])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_best_is_the_narrowest_type_that_needs_no_samples(rtx: str, tmp_path: Path) -> None:
+    done = run(DIGITS, *RANGE, "--best", "-o", tmp_path / "x.engine", "--json")
+    assert done.exit_code == 0, done.stderr
+    assert "--best converts the model first to fp16 (its INT8 pass is still to come)" in done.stderr
+    assert json.loads(done.stdout)["precision"] == "fp16"
+
+
+@pytest.mark.parametrize("flag", ["--int8", "--fp8", "--int4"])
 def test_removed_types_that_are_to_come(flag: str) -> None:
     done = run(DIGITS, *RANGE, flag)
     assert done.exit_code == 2
@@ -135,6 +143,9 @@ def test_removed_types_that_are_to_come(flag: str) -> None:
         ([DIGITS, *RANGE, "--fp16", "--bf16"], 2, "give one of them"),
         ([DIGITS, *RANGE, "--cache=x", "--no-cache"], 2, "contradict"),
         ([DIGITS, *RANGE, "--computeCapabilities=1.0"], 2, "compute_capabilities"),
+        ([DIGITS, *RANGE, "--saveEngine=nowhere/x.engine"], 2, "there is no folder 'nowhere'"),
+        ([DIGITS, *RANGE, "--saveEngine=."], 2, "is a folder"),
+        ([DIGITS, *RANGE, f"--saveEngine={DIGITS}"], 2, "is the model"),
         ([DIGITS, *RANGE, "--timingCacheFile=x"], 1, "times nothing"),
         ([DIGITS, *RANGE, "--backend=tensorrt"], 3, "pip install 'zerolane[tensorrt]'"),
     ],

@@ -20,8 +20,9 @@ from click.testing import CliRunner, Result  # noqa: E402
 import zerolane as zl  # noqa: E402
 from tests.models import small, task_checks  # noqa: E402
 from tests.python.messages import assert_three_parts  # noqa: E402
+from tests.terminal import terminal  # noqa: E402
 from zerolane.cli.main import cli  # noqa: E402
-from zerolane.cli.verb import exit_code  # noqa: E402
+from zerolane.cli.verb import exit_code, progress  # noqa: E402
 
 DIGITS = str(task_checks.FOLDER / "digits_cnn.onnx")
 Invoke = Callable[..., Result]
@@ -420,3 +421,15 @@ def test_without_the_library_the_exit_code_is_3() -> None:
 def test_a_terminal_without_unicode() -> None:
     done = as_process("bench", DIGITS, "--calls", "5", PYTHONIOENCODING="ascii")
     assert done.returncode == 0, done.stderr
+
+
+def test_the_bar_cuts_its_text_and_never_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    for name in ("COLUMNS", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(name, raising=False)
+    with terminal(80) as written, progress() as tell:
+        assert callable(tell)
+        tell(0.07, "building [b]model.onnx: a phase with a long name, 3.6 s of about 50.2 s")
+        shown = written()
+    assert "building [b]model.onnx: a phase with a long name, 3…" in shown
+    assert "  7%" in shown

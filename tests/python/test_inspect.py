@@ -187,3 +187,13 @@ def test_an_engine(tmp_path: Path) -> None:
     with pytest.raises(zl.InvalidModel) as caught:
         zl.inspect(path)
     assert_three_parts(str(caught.value))
+
+
+def test_a_file_that_is_no_model_is_named(tmp_path: Path) -> None:
+    (tmp_path / "model.plan").write_bytes(b"vtrt" + bytes(100))
+    (tmp_path / "notes.onnx").write_text("These are not the bytes you are looking for.")
+    for name, found in (("model.plan", "a bare plan of TensorRT"), ("notes.onnx", "damaged")):
+        with pytest.raises(zl.InvalidModel, match=found) as caught:
+            zl.inspect(tmp_path / name)
+        assert_three_parts(str(caught.value))
+        assert str(caught.value).startswith(f"inspecting {name}: ")

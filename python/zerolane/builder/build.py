@@ -15,7 +15,7 @@ from zerolane import _native
 from zerolane.builder import request
 from zerolane.builder.options import BuildFields, BuildOptions, merge
 from zerolane.builder.profiles import Shapes, read_profiles
-from zerolane.builder.progress import Forecast, Phases, Progress, Teller
+from zerolane.builder.progress import Forecast, Phases, Progress, Teller, reporter
 from zerolane.builder.request import PRECISIONS, BuilderLibrary
 from zerolane.builder.source import Source, open_source, read_path
 from zerolane.builder.work import Stop, Work
@@ -139,25 +139,31 @@ class Build:
 
     def run(self) -> Engine:
         """Build, or find in the cache. Blocks."""
+        limit = self._options.timeout_s
+        deadline = None if limit is None else time.monotonic() + limit
         library = request.find_library(self._backend)
         if self._cache is None:
-            return self._run_uncached(library)
+            return self._run_uncached(library, deadline)
         digest = self._source.digest(self._cache.memo)
         asked = self._manifest(digest, library)
         forecast = Forecast(self._cache.folder, digest.model, f"{self._backend}-{library.version}")
 
         def build_now() -> Engine:
             started = time.monotonic()
-            engine = self._finish(asked, self._work_and_build(library, forecast.seconds()), started)
+            built = self._work_and_build(library, forecast.seconds(), deadline)
+            engine = self._finish(asked, built, started)
             forecast.remember(time.monotonic() - started)
             return engine
 
         engine, self.from_cache = self._cache.get_or_build(
-            asked, build_now, waiting=self._wait, unchanged=digest.unchanged
+            asked,
+            build_now,
+            waiting=lambda who: self._wait(who, deadline),
+            unchanged=digest.unchanged,
         )
         return engine
 
-    def _run_uncached(self, library: BuilderLibrary) -> Engine:
+    def _run_uncached(self, library: BuilderLibrary, deadline: float | None) -> Engine:
         """The model's digest is taken beside the build: only the manifest needs it."""
         started = time.monotonic()
         digests: list[Any] = []
@@ -169,17 +175,20 @@ class Build:
 
         reader = threading.Thread(target=digest, name="zerolane-digest", daemon=True)
         reader.start()
-        built = self._work_and_build(library, None)
+        built = self._work_and_build(library, None, deadline)
         reader.join()
         known = digests[0] if digests else source.digest(None)
         return self._finish(self._manifest(known, library), built, started)
 
-    def _wait(self, who: str) -> None:
+    def _wait(self, who: str, deadline: float | None) -> None:
         """Another process or thread builds the same engine."""
         if self._stop.is_set():
             raise self._cancelled()
-        if callable(self._progress):
-            self._progress(0.0, f"waiting for {who}")
+        if deadline is not None and time.monotonic() > deadline:
+            raise self._late(f", waiting for {who}")
+        report = reporter(self._progress)
+        if report is not None:
+            report(0.0, f"waiting for {who}")
 
     def _manifest(self, digest: Any, library: BuilderLibrary) -> Manifest:
         return request.manifest(
@@ -189,7 +198,7 @@ class Build:
     def _finish(self, asked: Manifest, built: dict[str, Any], started: float) -> Engine:
         options = self._options
         if options.timing_cache is not None and built["timing_cache"] is not None:
-            write_atomic(Path(options.timing_cache), [built["timing_cache"]])
+            _write_timing_cache(Path(options.timing_cache), built["timing_cache"])
         facts = self._source.facts
         done = replace(
             asked,
@@ -203,11 +212,11 @@ class Build:
         )
         return Engine(done, memoryview(built["plan"]))
 
-    def _work_and_build(self, library: BuilderLibrary, forecast_s: float | None) -> dict[str, Any]:
+    def _work_and_build(
+        self, library: BuilderLibrary, forecast_s: float | None, deadline: float | None
+    ) -> dict[str, Any]:
         """What the native core returns for a finished build."""
         teller = Teller(self._source.name, self._progress, forecast_s)
-        limit = self._options.timeout_s
-        deadline = None if limit is None else time.monotonic() + limit
         try:
             built = self._build(self._work(library), deadline, teller)
             if built is None:
@@ -268,11 +277,24 @@ class Build:
     def _cancelled(self) -> Cancelled:
         return Cancelled(f"building {self._source.name}: it was cancelled", self._source.name)
 
-    def _late(self) -> DeadlineExceeded:
+    def _late(self, doing: str = "") -> DeadlineExceeded:
         return DeadlineExceeded(
             f"building {self._source.name}: it took longer than the {self._options.timeout_s:g} s "
-            "of timeout_s; allow more, or lower optimization_level",
+            f"of timeout_s{doing}; allow more, or lower optimization_level",
             "timeout_s",
+        )
+
+
+def _write_timing_cache(path: Path, content: bytes) -> None:
+    """The engine is built, and must not be lost for this."""
+    try:
+        write_atomic(path, [content])
+    except OSError as error:
+        import logging
+
+        logging.getLogger("zerolane").warning(
+            f"writing the timing cache {str(path)!r}: {error.strerror}; the next build times its "
+            "tactics again"
         )
 
 

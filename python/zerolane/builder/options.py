@@ -69,7 +69,8 @@ class BuildOptions:
     log_level: from which severity on the library's messages reach `logging` ("zerolane.tensorrt").
     precision_keep: nodes and operators that precision= leaves as they are, see `zl.optimize.fp16`.
     folder: where the external data of a model given as bytes lies.
-    timeout_s: the build is ended after so many seconds (DeadlineExceeded).
+    timeout_s: the build is ended after so many seconds (DeadlineExceeded), waiting for another
+        process that builds the same engine counted in.
     """
 
     compute_capabilities: Sequence[str] = ()

@@ -19,6 +19,14 @@ Phases = Sequence[tuple[str, int, int]]
 _REPEAT_S = 0.1
 
 
+def reporter(progress: Progress) -> Callable[[float, str], object] | None:
+    """What to call with (fraction, text); None where nobody wants to know."""
+    if callable(progress):
+        return progress
+    terminal = progress and sys.stderr is not None and sys.stderr.isatty()
+    return _line if terminal else None
+
+
 class Teller:
     """Turns phases into (fraction, text), at most ten times a second.
 
@@ -29,11 +37,7 @@ class Teller:
 
     def __init__(self, name: str, progress: Progress, forecast_s: float | None) -> None:
         self._name = name
-        self._report: Callable[[float, str], object] | None = None
-        if callable(progress):
-            self._report = progress
-        elif progress and sys.stderr is not None and sys.stderr.isatty():
-            self._report = _line
+        self._report = reporter(progress)
         self._forecast_s = forecast_s
         self._started = time.monotonic()
         self._told = 0.0
@@ -81,6 +85,12 @@ class Teller:
 
 def _line(done: float, doing: str) -> None:
     end = "\n" if done >= 1 else ""
+    try:
+        room = os.get_terminal_size(sys.stderr.fileno()).columns - 6  # behind it " 100%"
+    except (OSError, ValueError):
+        room = 74
+    if len(doing) > room > 1:  # a line that wraps could not be taken back
+        doing = doing[: room - 1] + "…"
     print(f"\r\x1b[K{doing} {done:4.0%}", end=end, file=sys.stderr, flush=True)
 
 

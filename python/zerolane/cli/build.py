@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 import time
@@ -34,7 +35,7 @@ _HARDWARE = {
 }
 # Every build is so anyway, or they say that nothing shall be run.
 _ACCEPTED = ("--skipInference", "--buildOnly", "--stronglyTyped")
-_GONE = ("--int8", "--fp8", "--int4", "--best")
+_GONE = ("--int8", "--fp8", "--int4")
 
 _Function = Callable[..., Any]
 
@@ -105,6 +106,7 @@ def _trtexec(function: _Function) -> _Function:
 @click.option("--keep", multiple=True, metavar="NAME", help="Node or operator it leaves alone.")
 @click.option("--fp16", is_flag=True, help="As --precision fp16.")
 @click.option("--bf16", is_flag=True, help="As --precision bf16.")
+@click.option("--best", is_flag=True, help="As --fp16: INT8 needs samples, and is still to come.")
 @click.option(
     "--computeCapabilities",
     "targets",
@@ -156,6 +158,7 @@ def build(
     keep: tuple[str, ...],
     fp16: bool,
     bf16: bool,
+    best: bool,
     targets: tuple[str, ...],
     level: int | None,
     pools: dict[str, int],
@@ -188,6 +191,7 @@ def build(
     path = _one_model(model, onnx)
     if cache is not None and no_cache:
         raise click.UsageError("--cache and --no-cache contradict each other: give one of them")
+    target = save if save is not None else Path(Path(path).stem + ".engine")
     profiles = _profiles(shapes, low, middle, high)
     hardware_level: Any = _HARDWARE[hardware]
     started = time.perf_counter()
@@ -196,7 +200,7 @@ def build(
             path,
             backend=backend,
             profiles=profiles or None,
-            precision=_precision(precision, fp16, bf16),
+            precision=_precision(precision, fp16, bf16, best),
             cache=cache if cache is not None else not no_cache,
             isolate=isolate,
             progress=tell,
@@ -223,9 +227,9 @@ def build(
             precision_keep=keep,
             timeout_s=timeout_s,
         )
+        _check_target(target, path)
         engine = job.run()
     seconds = time.perf_counter() - started
-    target = save if save is not None else Path(Path(path).stem + ".engine")
     engine.save(target)
     about = _about(engine, target, seconds, job.from_cache)
     if as_json:
@@ -240,17 +244,34 @@ def _one_model(model: str | None, onnx: str | None) -> str:
     return model if model is not None else str(onnx)
 
 
-def _precision(precision: str | None, fp16: bool, bf16: bool) -> str | None:
-    """--fp16 and --bf16 once let the library choose types; now the model says them."""
+def _check_target(target: Path, model: str) -> None:
+    """What can be seen of it now is not left until the build is over."""
+    from zerolane.engine.atomic import is_special
+
+    if target.exists() and os.path.samefile(target, model):
+        raise click.UsageError(f"--saveEngine: {str(target)!r} is the model: give another name")
+    if target.is_dir():
+        raise click.UsageError(f"--saveEngine: {str(target)!r} is a folder: give a file's name")
+    folder = target.parent
+    if not folder.is_dir():
+        raise click.UsageError(f"--saveEngine: there is no folder {str(folder)!r}: make it first")
+    if not (os.access(folder, os.W_OK | os.X_OK) or is_special(target)):
+        raise click.UsageError(f"--saveEngine: the folder {str(folder)!r} may not be written")
+
+
+def _precision(precision: str | None, fp16: bool, bf16: bool, best: bool) -> str | None:
+    """--fp16, --bf16 and --best once let the library choose types; now the model says them."""
     wanted = {name for name, on in (("fp16", fp16), ("bf16", bf16)) if on}
     if precision is not None:
         wanted.add(precision)
     if len(wanted) > 1:
         raise click.UsageError("--fp16, --bf16 and --precision: give one of them")
-    chosen = next(iter(wanted), None)
-    if fp16 or bf16:
+    chosen = next(iter(wanted), "fp16" if best else None)
+    if fp16 or bf16 or best:
+        flag = "--best" if best else f"--{chosen}"
+        which = f" to {chosen} (its INT8 pass is still to come)" if best else ""
         click.echo(
-            f"note: engines are strongly typed, so --{chosen} converts the model first; inputs "
+            f"note: engines are strongly typed, so {flag} converts the model first{which}; inputs "
             "and outputs keep their types, and --keep NAME leaves nodes alone",
             err=True,
         )

@@ -108,9 +108,18 @@ def progress() -> Iterator[Callable[[float, str], object] | bool]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-    columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn()
+    err = Console(stderr=True)
+    # Names of files are no markup, and of a line too long its text is cut, not its number.
+    text = TextColumn("{task.description}", markup=False)
+    columns = text, BarColumn(bar_width=20), TaskProgressColumn()
+    room = max(err.width - 28, 10)
     # Refreshed by hand: the thread of rich that would do it takes the GIL while calls are timed.
-    bar = Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False)
+    bar = Progress(*columns, console=err, transient=True, auto_refresh=False)
     with bar:
         task = bar.add_task("", total=1.0)
-        yield lambda done, doing: bar.update(task, completed=done, description=doing, refresh=True)
+
+        def tell(done: float, doing: str) -> None:
+            said = doing if len(doing) <= room else doing[: room - 1] + "…"
+            bar.update(task, completed=done, description=said, refresh=True)
+
+        yield tell

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from zerolane import _native
-from zerolane.engine.file import is_engine_file, read_head
+from zerolane.engine.file import is_engine_file, read_head, what_it_is
 from zerolane.errors import (
     Error,
     InvalidArgument,
@@ -181,8 +181,7 @@ def inspect(model: str | os.PathLike[str] | bytes, *, backends: bool = True) -> 
     except Unsupported:
         return _inspect_ort(source, file_bytes)
     except InvalidModel as error:
-        name = os.path.basename(source) if isinstance(source, str) else "model"
-        raise InvalidModel(f"inspecting {name!r}: {error}", name) from error
+        raise _no_model(source, error) from error
     except UnicodeDecodeError as error:
         raise InvalidModel(
             f"inspecting a model: a name or text in it is {error.object!r}, expected UTF-8; "
@@ -346,6 +345,22 @@ def _ask_backends(source: str | bytes) -> tuple[dict[str, str], Any]:
             session = session or opened
             says[backend] = "loads: " + opened.why[backend].removeprefix("chosen: ")
     return says, session
+
+
+def _no_model(source: str | bytes, error: InvalidModel) -> InvalidModel:
+    """The reader tells of bytes; people have files."""
+    if isinstance(source, bytes):
+        return error
+    name = os.path.basename(source)
+    with open(source, "rb") as file:
+        found = what_it_is(file.read(16))
+    if found is None:
+        return InvalidModel(f"inspecting {name}: {error}", source)
+    return InvalidModel(
+        f"inspecting {name}: it is {found}, which says nothing of itself, expected a model or an "
+        "engine file; inspect the model that it was built from",
+        source,
+    )
 
 
 def _spec(
