@@ -37,4 +37,15 @@ ZL_HOST_DEVICE void join_all(const Block& block, Value* values, const Join& join
   }
 }
 
+// sums[thread] = the sum of the values of the threads up to and including it. `other` is as long.
+template <typename Block>
+ZL_HOST_DEVICE void running_sums(const Block& block, int* sums, int* other) {
+  for (int back = 1; back < kBlockThreads; back *= 2) {
+    block.each([&](int thread) {
+      other[thread] = sums[thread] + (thread >= back ? sums[thread - back] : 0);
+    });
+    block.each([&](int thread) { sums[thread] = other[thread]; });
+  }
+}
+
 }  // namespace zerolane::kernels

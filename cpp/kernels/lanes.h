@@ -196,4 +196,26 @@ ZL_ELEMENT unsigned lanes_where(Held held) {
 #endif
 }
 
+// Lane by lane; NaN in `a` loses.
+ZL_ELEMENT Floats larger_lanes(Floats a, Floats b) { return a > b ? a : b; }
+
+// Of lanes without NaN.
+ZL_ELEMENT float largest_lane(Floats lanes) {
+#if defined(__AVX512F__)
+  return _mm512_reduce_max_ps(lanes);
+#elif defined(__SSE2__)
+#if defined(__AVX2__)
+  const __m128 four = _mm_max_ps(_mm256_castps256_ps128(lanes), _mm256_extractf128_ps(lanes, 1));
+#else
+  const __m128 four = lanes;
+#endif
+  const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps(two, two, 1)));
+#else
+  float most = lanes[0];
+  for (size_t i = 1; i < kLanes; ++i) most = lanes[i] > most ? lanes[i] : most;
+  return most;
+#endif
+}
+
 }  // namespace zerolane::kernels::ZL_ISA
