@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+#include "zerolane/half.h"
+
+namespace zerolane::kernels {
+
+// Where the elements of ctc_greedy_on() lie: [sequences, steps, classes] by its strides.
+struct CtcLayout {
+  int64_t sequences;
+  int64_t steps;
+  int64_t classes;
+  int64_t sequence_stride;  // elements between sequences, and between steps
+  int64_t step_stride;
+};
+
+// ctc_greedy() of ctc_greedy.h for each sequence, on the stream. `lengths` has the steps that count
+// in each, or is null: all; what is outside 0 to steps is cut off. labels [sequences, steps] is -1
+// behind the last label; counts and scores are [sequences]. classes < 2^32. Returns the launch's
+// status (0: success).
+int ctc_greedy_on(void* stream, const float* x, const CtcLayout& layout, const int32_t* lengths,
+                  int64_t blank, bool merge_repeats, int64_t* labels, int64_t* counts,
+                  float* scores);
+int ctc_greedy_on(void* stream, const float* x, const CtcLayout& layout, const int64_t* lengths,
+                  int64_t blank, bool merge_repeats, int64_t* labels, int64_t* counts,
+                  float* scores);
+int ctc_greedy_on(void* stream, const Half* x, const CtcLayout& layout, const int32_t* lengths,
+                  int64_t blank, bool merge_repeats, int64_t* labels, int64_t* counts,
+                  float* scores);
+int ctc_greedy_on(void* stream, const Half* x, const CtcLayout& layout, const int64_t* lengths,
+                  int64_t blank, bool merge_repeats, int64_t* labels, int64_t* counts,
+                  float* scores);
+int ctc_greedy_on(void* stream, const BFloat16* x, const CtcLayout& layout, const int32_t* lengths,
+                  int64_t blank, bool merge_repeats, int64_t* labels, int64_t* counts,
+                  float* scores);
+int ctc_greedy_on(void* stream, const BFloat16* x, const CtcLayout& layout, const int64_t* lengths,
+                  int64_t blank, bool merge_repeats, int64_t* labels, int64_t* counts,
+                  float* scores);
+
+}  // namespace zerolane::kernels
