@@ -170,4 +170,30 @@ ZL_ELEMENT void map_lanes(const Element* x, Element* y, size_t n, const Body& bo
   }
 }
 
+// The first `count` lanes from x, which has no more; `rest` in the others.
+template <typename Element>
+ZL_ELEMENT Floats load_some(const Element* x, size_t count, float rest) {
+  Element some[kLanes];
+  for (size_t i = 0; i < kLanes; ++i) some[i] = static_cast<Element>(rest);
+  __builtin_memcpy(static_cast<void*>(some), x, count * sizeof(Element));
+  return load(some);
+}
+
+// A bit for each lane: whether the comparison held there.
+using Held [[gnu::vector_size(kVectorBytes)]] = int32_t;
+
+ZL_ELEMENT unsigned lanes_where(Held held) {
+#if defined(__AVX512DQ__)
+  return _mm512_movepi32_mask(reinterpret_cast<__m512i>(held));
+#elif defined(__AVX2__)
+  return static_cast<unsigned>(_mm256_movemask_ps(reinterpret_cast<__m256>(held)));
+#elif defined(__SSE2__)
+  return static_cast<unsigned>(_mm_movemask_ps(reinterpret_cast<__m128>(held)));
+#else
+  unsigned bits = 0;
+  for (size_t i = 0; i < kLanes; ++i) bits |= (held[i] != 0 ? 1U : 0U) << i;
+  return bits;
+#endif
+}
+
 }  // namespace zerolane::kernels::ZL_ISA
