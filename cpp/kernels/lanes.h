@@ -211,9 +211,11 @@ ZL_ELEMENT float largest_lane(Floats lanes) {
 #endif
   const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
   return _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps(two, two, 1)));
+#else
   float most = lanes[0];
   for (size_t i = 1; i < kLanes; ++i) most = lanes[i] > most ? lanes[i] : most;
   return most;
+#endif
 }
 
 // Four vectors of integers to the bytes that are their last eight bits, which hold all of them: as
@@ -231,29 +233,52 @@ ZL_ELEMENT void store_bytes(Integer* y, const Words (&lanes)[4]) {
   const auto order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
   _mm512_storeu_si512(y, _mm512_permutexvar_epi32(order, packed));
 #elif defined(__AVX2__)
+  const auto a =
       _mm256_packs_epi32(reinterpret_cast<__m256i>(lanes[0]), reinterpret_cast<__m256i>(lanes[1]));
+  const auto b =
       _mm256_packs_epi32(reinterpret_cast<__m256i>(lanes[2]), reinterpret_cast<__m256i>(lanes[3]));
   const auto packed = kSigned ? _mm256_packs_epi16(a, b) : _mm256_packus_epi16(a, b);
   const auto order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(y), _mm256_permutevar8x32_epi32(packed, order));
+#elif defined(__SSE2__)
+  const auto a =
       _mm_packs_epi32(reinterpret_cast<__m128i>(lanes[0]), reinterpret_cast<__m128i>(lanes[1]));
+  const auto b =
       _mm_packs_epi32(reinterpret_cast<__m128i>(lanes[2]), reinterpret_cast<__m128i>(lanes[3]));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(y),
                    kSigned ? _mm_packs_epi16(a, b) : _mm_packus_epi16(a, b));
+#else
   for (size_t i = 0; i < 4 * kLanes; ++i)
     y[i] = static_cast<Integer>(lanes[i / kLanes][i % kLanes]);
+#endif
+}
 
 ZL_ELEMENT Floats load(const int8_t* x) {
+#if defined(__AVX512F__)
   return _mm512_cvtepi32_ps(
       _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x))));
+#elif defined(__AVX2__)
   return _mm256_cvtepi32_ps(
       _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(x))));
+#else
   Floats lanes{};
   for (size_t i = 0; i < kLanes; ++i) lanes[i] = static_cast<float>(x[i]);
   return lanes;
+#endif
+}
 
 ZL_ELEMENT Floats load(const uint8_t* x) {
+#if defined(__AVX512F__)
+  return _mm512_cvtepi32_ps(
       _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x))));
+#elif defined(__AVX2__)
+  return _mm256_cvtepi32_ps(
       _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(x))));
+#else
+  Floats lanes{};
+  for (size_t i = 0; i < kLanes; ++i) lanes[i] = static_cast<float>(x[i]);
+  return lanes;
+#endif
+}
 
 }  // namespace zerolane::kernels::ZL_ISA

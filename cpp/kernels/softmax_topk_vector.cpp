@@ -112,14 +112,6 @@ class LargestKeys {
 constexpr size_t kVectors = 4;
 constexpr size_t kStep = kVectors * kLanes;
 
-ZL_ELEMENT Floats larger(Floats a, Floats b) { return a > b ? a : b; }
-
-ZL_ELEMENT float largest_lane(Floats lanes) {
-  float all = lanes[0];
-  for (size_t j = 1; j < kLanes; ++j) all = lanes[j] > all ? lanes[j] : all;
-  return all;
-}
-
 struct Bounds {
   float most;  // the largest element, NaN apart
   float bar;   // at least k elements are this or more
@@ -139,13 +131,11 @@ Bounds find_bounds(const Element* x, size_t n, size_t k) {
   for (size_t j = 0; i < n; i += kLanes, ++j) {
     const size_t count = n - i < kLanes ? n - i : kLanes;
     most[j] = larger_lanes(load_some(x + i, count, -__builtin_inff()), most[j]);
+  }
   Bounds bounds{0, -__builtin_inff()};
   for (size_t round = 0; round < (k <= kStep ? k : 1); ++round) {
     const float all =
         largest_lane(larger_lanes(larger_lanes(most[0], most[1]), larger_lanes(most[2], most[3])));
-    for (size_t j = 0; j < kVectors; ++j) most[j] = larger(load(x + i + j * kLanes), most[j]);
-    most[j] = larger(load_some(x + i, count, -__builtin_inff()), most[j]);
-    const float all = largest_lane(larger(larger(most[0], most[1]), larger(most[2], most[3])));
     if (round == 0) bounds.most = all;
     if (k <= kStep) bounds.bar = all;
     // Equal ones go together: the bar is then lower than it could be.
