@@ -72,13 +72,12 @@ if(problem)
 endif()
 message(STATUS "zerolane: code for GPUs with ${ZEROLANE_NVCC} (${release}), ${ZEROLANE_CUDART}")
 
-# Turing to Blackwell, and what the driver compiles for GPUs yet to come.
+# Turing to Blackwell, and what the driver compiles for GPUs yet to come. Code for 8.0 also runs on 8.6 to 8.9.
 set(ZEROLANE_CUDA_ARCHITECTURES "")
-foreach(number 75 80 86 89 90 100 120)
+foreach(number 75 80 90 100 120)
   list(APPEND ZEROLANE_CUDA_ARCHITECTURES -gencode arch=compute_${number},code=sm_${number})
 endforeach()
-list(APPEND ZEROLANE_CUDA_ARCHITECTURES -gencode arch=compute_120,code=compute_120)
-
+list(APPEND ZEROLANE_CUDA_ARCHITECTURES -gencode arch=compute_120,code=compute_120 -Xfatbin=-compress-all)
 set(ZEROLANE_HAS_NVCC TRUE)
 
 # Compiles CUDA sources of the calling folder and sets `result` to the objects. Called by hand: CMake's own CUDA language
