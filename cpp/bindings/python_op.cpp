@@ -278,7 +278,7 @@ void PythonOp::bind_input(const op::Shapes& shapes, size_t input, const Extents&
     bound->rest = rest;
   }
   for (int i = 0; i < fixed; ++i) {
-    const Token& token = wanted[static_cast<size_t>(i + (open ? 1 : 0))][0];
+    const Token& token = wanted[static_cast<size_t>(i) + (open ? 1 : 0)][0];
     const op::Dim found = shapes.dim(input, rank - fixed + i);
     const std::string what = "the extents '" + token.name + "'";
     if (token.kind == Token::Kind::kNumber) {
@@ -412,7 +412,7 @@ void bind_python_op(py::module_& module) {
       [](const py::dict& spec, py::object function) {
         auto made = std::make_unique<PythonOp>(spec, std::move(function));
         register_ops(made->library());
-        made.release();  // models and calls point into it
+        (void)made.release();  // models and calls point into it
       },
       "spec"_a, "function"_a);
 }
