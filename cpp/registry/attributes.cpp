@@ -33,6 +33,16 @@ class Checker {
       const auto& list = std::get<std::vector<int64_t>>(value);
       value = std::vector<double>(list.begin(), list.end());
     }
+    // One number serves as a list of it.
+    if (row_.type == kZlInts && std::holds_alternative<int64_t>(value)) {
+      value = std::vector<int64_t>{std::get<int64_t>(value)};
+    }
+    if (row_.type == kZlFloats && value.index() < 2) {
+      const auto* whole = std::get_if<int64_t>(&value);
+      const double number =
+          whole != nullptr ? static_cast<double>(*whole) : std::get<double>(value);
+      value = std::vector<double>{number};
+    }
     // An empty list has no type of its own.
     if (row_.type == kZlInts && std::holds_alternative<std::vector<double>>(value) &&
         std::get<std::vector<double>>(value).empty()) {

@@ -26,8 +26,9 @@ Code op_failure_code(int32_t code) noexcept;
 class OpState {
  public:
   // Checks names, types and bounds, fills in fallbacks and makes the state. An integer serves where
-  // a float is wanted. `where` says whose attributes they are: "op my::Scale", "node 'n'
-  // (my::Scale) of m.onnx". Throws kInvalidArgument, and what the op's own checks fail with.
+  // a float is wanted, and a number where a list is. `where` says whose attributes they are: "op
+  // my::Scale", "node 'n' (my::Scale) of m.onnx". Throws kInvalidArgument, and what the op's own
+  // checks fail with.
   OpState(const OpEntry& entry, const Attributes& given, const std::string& where);
   ~OpState();
   OpState(const OpState&) = delete;

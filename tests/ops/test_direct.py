@@ -50,6 +50,12 @@ def test_attributes() -> None:
     assert repr(op).startswith("test::Scale(factor=2.0, times=2")
 
 
+def test_one_number_serves_as_a_list() -> None:
+    op = zl.ops.Op("test::Scale", version=1, offsets=2, steps=3)
+    assert op.attributes["offsets"] == [2.0]
+    assert op.attributes["steps"] == [3]
+
+
 @pytest.mark.parametrize(
     ("attributes", "part"),
     [
