@@ -16,6 +16,7 @@ import pytest
 import zerolane as zl
 from tests import child
 from tests.build import models
+from tests.models import small
 from zerolane import _native
 
 pytestmark = pytest.mark.usefixtures("rtx")
@@ -122,6 +123,18 @@ def test_external_data(isolate: bool, tmp_path: Path) -> None:
     assert all(data in bytes(engine.plan) for engine in (whole, beside, given))
     digest = hashlib.sha256((tmp_path / "w.bin").read_bytes()).hexdigest()
     assert beside.manifest.external_data == given.manifest.external_data == {"w.bin": digest}
+
+
+def test_external_data_in_another_precision(tmp_path: Path) -> None:
+    made = small.matmul_chain(1, 32)
+    content = made.SerializeToString()  # saving takes the weights out of it
+    path = tmp_path / "model.onnx"
+    onnx.save(made, path, save_as_external_data=True, location="w.bin", size_threshold=0)
+    shapes = {"x": (2, 32)}
+    fields: Any = {"shapes": shapes, "precision": "fp16", "cache": False}
+    whole = zl.build(content, **fields)
+    assert zl.build(path, **fields).plan.nbytes == whole.plan.nbytes
+    assert zl.build(path.read_bytes(), folder=tmp_path, **fields).plan.nbytes == whole.plan.nbytes
 
 
 @pytest.mark.parametrize("isolate", [True, False])

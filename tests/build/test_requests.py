@@ -11,6 +11,7 @@ import pytest
 
 import zerolane as zl
 from tests.build import models
+from tests.models import small
 from tests.python.messages import assert_three_parts
 from zerolane.builder.options import merge
 from zerolane.builder.profiles import read_profiles
@@ -310,3 +311,41 @@ def test_text_that_is_no_utf8() -> None:
     with pytest.raises(zl.InvalidModel, match="UTF-8") as caught:
         zl.build(content)
     assert_three_parts(str(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("make", "found"),
+    [
+        (small.string_normalizer, r"input '\w+' is a tensor of strings"),
+        (small.sequence_input, r"input '\w+' is a sequence"),
+        (small.sequence_output, r"output '\w+' is a sequence"),
+        (small.map_input, r"input '\w+' is a map"),
+        (small.optional_input, r"input '\w+' is a optional"),
+    ],
+)
+def test_what_tensorrt_has_not_is_named(make: Any, found: str) -> None:
+    """The parser would blame some node that comes across it."""
+    with pytest.raises(zl.Unsupported, match=found) as caught:
+        zl.build(make().SerializeToString())
+    assert_three_parts(str(caught.value))
+    assert repr(caught.value.subject) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"hardware_compatibility": "ampere+"},
+        {"hardware_compatibility": "same_compute_capability"},
+        {"version_compatible": True},
+        {"timing_cache": "x"},
+        {"editable_timing": True},
+        {"reproducible_timing": True},
+    ],
+    ids=str,
+)
+def test_options_that_tensorrt_rtx_has_not(fields: Any) -> None:
+    with pytest.raises(zl.Unsupported) as caught:
+        zl.Build(models.relu(), **fields)
+    assert caught.value.subject == next(iter(fields))
+    assert_three_parts(str(caught.value))
+    zl.Build(models.relu(), backend="tensorrt", **fields)

@@ -12,6 +12,8 @@ import pytest
 
 import zerolane as zl
 from zerolane.runtimes import doctor as module
+from zerolane.runtimes import onnxruntime
+from zerolane.runtimes.cuda import Cuda, Gpu
 
 
 def test_report_of_this_machine() -> None:
@@ -26,7 +28,8 @@ def test_report_of_this_machine() -> None:
     assert rows["TensorRT"]
     assert rows["TensorRT-RTX"]
     assert report.packages["numpy"]
-    assert report.ok == report.onnxruntime.found
+    engines = [a for a in (*report.tensorrt, *report.tensorrt_rtx) if a.run == "yes"]
+    assert report.ok == (report.onnxruntime.found or bool(engines))
     assert json.loads(json.dumps(report.as_dict()))["ok"] is report.ok
     assert report.zerolane in str(report)
 
@@ -161,3 +164,39 @@ def test_findings(
 
 def test_nothing_to_say_where_all_is_well() -> None:
     assert list(module._findings(MACHINE, LIBRARY, NO_GPU, PACKAGES)) == []
+
+
+def test_a_machine_for_engines_alone() -> None:
+    (finding,) = module._findings(MACHINE, MISSING, GPU, PACKAGES, engines=True)
+    assert (finding.level, finding.what.endswith("only engines can be run")) == ("note", True)
+    named = module.Tried("/x/libonnxruntime.so", onnxruntime.ENVIRONMENT_VARIABLE, "?")
+    wrong = module.OnnxRuntime(False, None, None, None, (), None, (named,))
+    (finding,) = module._findings(MACHINE, wrong, GPU, PACKAGES, engines=True)
+    assert finding.level == "error", "what the user named is not there"
+
+
+CARD = Gpu(0, "A GPU", (12, 0), 32 << 30, "0000:01:00.0", 170, 2400, 14001, 1)
+LIBRARY_OF_CUDA = "/x/libzerolane_cuda.so"
+
+
+@pytest.mark.parametrize(
+    ("nvidia", "cuda", "no_gpu", "no_run"),
+    [
+        (GPU, Cuda(LIBRARY_OF_CUDA, "13.1", "13.0", (CARD,), None), None, None),
+        (
+            NO_GPU,
+            Cuda(LIBRARY_OF_CUDA, None, None, (), "?"),
+            "no NVIDIA driver",
+            "no NVIDIA driver",
+        ),
+        # In a container without the driver's libraries.
+        (module.Nvidia("580.1", "cannot open"), Cuda(None, None, None, (), None), "open", "open"),
+        (GPU, Cuda(LIBRARY_OF_CUDA, "13.1", "13.0", (), "none"), "no GPU", "no GPU"),
+        (GPU, Cuda(None, None, None, (), None), None, "no CUDA module"),
+    ],
+)
+def test_what_keeps_engines_from_running(
+    nvidia: module.Nvidia, cuda: Cuda, no_gpu: str | None, no_run: str | None
+) -> None:
+    for told, wanted in zip(module._obstacles(nvidia, cuda), (no_gpu, no_run), strict=True):
+        assert told is None if wanted is None else wanted in str(told)

@@ -241,30 +241,39 @@ def test_an_unknown_backend() -> None:
 
 
 def test_what_each_library_can_do(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def can(backend: str, driver: str | None) -> dict[str, tuple[str, str]]:
-        found = tensorrt.abilities(backend, driver)
+    no_driver = "no: there is no NVIDIA driver"
+
+    def can(backend: str, gpu: bool) -> dict[str, tuple[str, str]]:
+        why = None if gpu else no_driver.removeprefix("no: ")
+        found = tensorrt.abilities(backend, no_gpu=why, no_run=why)
         return {a.edition: (a.build, a.run) for a in found}
 
-    assert can("tensorrt", "580") == can("tensorrt-rtx", None) == {}
+    assert can("tensorrt", True) == can("tensorrt-rtx", False) == {}
     install(site, "tensorrt-lean-cu13-libs", "11.4.0.1", "tensorrt_lean_libs",
             "libnvinfer_lean.so.11")  # fmt: skip
     full = install(site, "tensorrt-cu13-libs", "11.4.0.1", "tensorrt_libs",
                    "libnvinfer.so.11", "libnvonnxparser.so.11")  # fmt: skip
     install(site, "tensorrt-rtx-cu13-libs", "1.7.1.1", "tensorrt_rtx_libs",
             "libtensorrt_rtx.so.1", "libtensorrt_onnxparser_rtx.so.1")  # fmt: skip
-    no_driver = "no: there is no NVIDIA driver"
     runs_only = "no: the lean library only runs engines"
-    assert can("tensorrt-rtx", None) == {"rtx": ("yes", no_driver)}
-    assert can("tensorrt-rtx", "580") == {"rtx": ("yes", "yes")}
-    assert can("tensorrt", None) == {
+    assert can("tensorrt-rtx", False) == {"rtx": ("yes", no_driver)}
+    assert can("tensorrt-rtx", True) == {"rtx": ("yes", "yes")}
+    assert can("tensorrt", False) == {
         "full": (no_driver, no_driver),
         "lean": (runs_only, no_driver),
     }
-    assert can("tensorrt", "580") == {"full": ("yes", "yes"), "lean": (runs_only, "yes")}
+    assert can("tensorrt", True) == {"full": ("yes", "yes"), "lean": (runs_only, "yes")}
     (full / "libnvonnxparser.so.11").unlink()
-    assert "parser" in can("tensorrt", "580")["full"][0]
+    assert "parser" in can("tensorrt", True)["full"][0]
     monkeypatch.setenv("ZEROLANE_TENSORRT", "/nowhere/libnvinfer.so.11")
-    assert can("tensorrt", "580")["full"] == ("no: there is no such file",) * 2
+    assert can("tensorrt", True)["full"] == ("no: there is no such file",) * 2
+
+
+def test_building_needs_no_cuda_module_of_ours(site: Path) -> None:
+    install(site, "tensorrt-cu13-libs", "11.4.0.1", "tensorrt_libs",
+            "libnvinfer.so.11", "libnvonnxparser.so.11")  # fmt: skip
+    (found,) = tensorrt.abilities("tensorrt", no_gpu=None, no_run="there is no CUDA module")
+    assert (found.build, found.run) == ("yes", "no: there is no CUDA module")
 
 
 def test_versions_that_only_the_library_tells(
@@ -279,13 +288,15 @@ def test_versions_that_only_the_library_tells(
         raise zl.Unavailable(f"opening {path}: it is no TensorRT; give another")
 
     # Of all the loader's names one is there.
-    (found,) = tensorrt.abilities("tensorrt", "580", ask)
+    (found,) = tensorrt.abilities("tensorrt", no_gpu=None, no_run=None, ask=ask)
     assert (found.path, found.version, found.run) == ("libnvinfer.so.10", "10.9.0", "yes")
-    assert tensorrt.abilities("tensorrt", "580") == []
+    assert tensorrt.abilities("tensorrt", no_gpu=None, no_run=None) == []
 
     install(site, "tensorrt-cu13-libs", "11.4.0.1", "tensorrt_libs", "libnvinfer.so.11")
     asked.clear()
-    versions = [a.version for a in tensorrt.abilities("tensorrt", "580", ask)]
+    versions = [
+        a.version for a in tensorrt.abilities("tensorrt", no_gpu=None, no_run=None, ask=ask)
+    ]
     assert versions == ["11.4.0.1", "10.9.0"]
     assert not [path for path in asked if path.endswith("libnvinfer.so.11")]
 
@@ -295,7 +306,7 @@ def test_versions_that_only_the_library_tells(
     ):
         (tmp_path / name).touch()
         monkeypatch.setenv("ZEROLANE_TENSORRT", str(tmp_path / name))
-        (found,) = tensorrt.abilities("tensorrt", "580", ask)
+        (found,) = tensorrt.abilities("tensorrt", no_gpu=None, no_run=None, ask=ask)
         assert (found.version, found.build) == (version, build)
 
 

@@ -25,6 +25,7 @@ from zerolane.engine.manifest import now
 from zerolane.errors import Cancelled, DeadlineExceeded, InvalidArgument, Unsupported
 
 BACKENDS = ("tensorrt", "tensorrt-rtx")
+_STRING = 8  # ONNX's number of the element type
 
 
 def build(
@@ -106,7 +107,7 @@ class Build:
         self._isolate = isolate
         self._progress = progress
         self._source = open_source(model, self._options.folder)
-        _refuse_passed_inputs(self._source)
+        _refuse_inputs_and_outputs(self._source)
         self._profiles = read_profiles(self._source.inputs, shapes, profiles)
         self._cache = _open_cache(cache)
         self._stop = Stop()
@@ -124,7 +125,7 @@ class Build:
 
         _choose("backend", backend, BACKENDS)
         source = open_source(model, None)
-        _refuse_passed_inputs(source)
+        _refuse_inputs_and_outputs(source)
         library = request.find_library(backend)
         asked = request.native_options(BuildOptions(), ()) | {"parse_only": True}
         work = Work(source.name, library.path, source.path, source.content, asked, None)
@@ -306,11 +307,23 @@ def _raise_unsupported(source: Source, library: BuilderLibrary, built: dict[str,
         raise unsupported(source.name, library.title, report, source.nodes)
 
 
-def _refuse_passed_inputs(source: Source) -> None:
-    """The parser would rename such an input and then miss its shapes."""
+def _refuse_inputs_and_outputs(source: Source) -> None:
+    """Those on which the parser gives up somewhere else, and blames what it finds there."""
     given = {row[0] for row in source.facts["inputs"]}
+    for role, rows in (("input", "inputs"), ("output", "outputs")):
+        for name, kind, element, _ in source.facts[rows]:
+            if kind in ("tensor", "") and element != _STRING:
+                continue
+            what = "a tensor of strings" if kind in ("tensor", "") else f"a {kind}"
+            raise Unsupported(
+                f"building {source.name}: {role} {name!r} is {what}, expected a tensor of numbers, "
+                "which is all that TensorRT has; compute it outside of the model, or run it with "
+                "backend='onnxruntime'",
+                name,
+            )
     for name in (row[0] for row in source.facts["outputs"]):
         if name in given:
+            # The parser would rename such an input and then miss its shapes.
             raise Unsupported(
                 f"building {source.name}: output {name!r} is an input as well, expected one that a "
                 "node makes; leave it out, or put an Identity before it",

@@ -65,6 +65,19 @@ def check_backend(options: BuildOptions, backend: str) -> None:
                 "has no timing cache; leave the option out",
                 name,
             )
+    if options.hardware_compatibility != "none":
+        raise Unsupported(
+            "reading build option 'hardware_compatibility': TensorRT-RTX has no such levels, its "
+            "engines are made for compute capabilities; leave it out, and name those where the "
+            "library's own choice will not do",
+            "hardware_compatibility",
+        )
+    if options.version_compatible and not options.exclude_lean_runtime:
+        raise Unsupported(
+            "reading build option 'version_compatible': TensorRT-RTX comes without the lean "
+            "runtime that such an engine holds; leave it out, or add exclude_lean_runtime=True",
+            "version_compatible",
+        )
 
 
 def manifest(
@@ -154,13 +167,24 @@ def convert(
     except Unavailable:
         verify = False
     function = optimize.fp16 if precision == "fp16" else optimize.bf16
-    given = source.path if source.path is not None else source.content
-    assert given is not None
+    given: Any = source.path if source.path is not None else source.content
+    if source.path is None and source.locations:
+        given = _whole(source)
     shapes = {name: best for name, (_, best, _) in profiles[0].items()} if profiles else None
     with tempfile.TemporaryDirectory(prefix="zerolane-") as folder:
         out = Path(folder) / "converted.onnx"
         function(given, out, keep=list(keep), verify=verify, shapes=shapes, external=False)
         return out.read_bytes()
+
+
+def _whole(source: Source) -> Any:
+    """Bytes whose weights lie in a folder, as an onnx.ModelProto that holds them."""
+    from zerolane._lazy import require
+
+    onnx = require("onnx", "onnx", f"converting {source.name}")
+    model = onnx.load_model_from_string(source.content)
+    onnx.external_data_helper.load_external_data_for_model(model, source.folder)
+    return model
 
 
 def specs(

@@ -52,7 +52,8 @@ class Cuda:
         """Subject and text of each line for `zl.doctor`."""
         if self.module is None:
             return [("CUDA module", "not in this build of zerolane")]
-        versions = f", CUDA {self.runtime}, driver for {self.driver}" if self.runtime else ""
+        versions = f", CUDA {self.runtime}" if self.runtime else ""
+        versions += f", driver for {self.driver}" if self.driver else ""
         rows = [("CUDA module", self.module + versions)]
         rows += [(f"  cuda:{gpu.index}", str(gpu)) for gpu in self.gpus]
         if self.problem is not None:

@@ -186,21 +186,27 @@ def doctor() -> Report:
     runtime = _onnxruntime()
     libraries = cuda_libraries.look(runtime.path) if runtime.path is not None else ()
     packages = {name: _version(name) for name in _PACKAGES}
-    ask = getattr(_native, "library_version", None)
+    no_gpu, no_run = _obstacles(nvidia, gpus)
+    full, rtx = (
+        tuple(tensorrt.abilities(name, no_gpu=no_gpu, no_run=no_run, ask=_native.library_version))
+        for name in tensorrt.NAMES
+    )
     return Report(
         zerolane=__version__,
         python=f"{platform.python_implementation()} {platform.python_version()}",
         executable=sys.executable,
         machine=machine,
         onnxruntime=runtime,
-        tensorrt=tuple(tensorrt.abilities("tensorrt", nvidia.driver, ask)),
-        tensorrt_rtx=tuple(tensorrt.abilities("tensorrt-rtx", nvidia.driver, ask)),
+        tensorrt=full,
+        tensorrt_rtx=rtx,
         nvidia=nvidia,
         cuda=gpus,
         cuda_libraries=libraries,
         packages=MappingProxyType(packages),
         findings=(
-            *_findings(machine, runtime, nvidia, packages),
+            *_findings(
+                machine, runtime, nvidia, packages, engines=any(a.run == "yes" for a in full + rtx)
+            ),
             *_cuda_findings(nvidia, gpus),
             *_library_findings(nvidia, libraries),
             *_clashes(),
@@ -288,15 +294,36 @@ def _nvidia() -> Nvidia:
     return Nvidia(driver, libcuda)
 
 
+def _obstacles(nvidia: Nvidia, gpus: Cuda) -> tuple[str | None, str | None]:
+    """Why no GPU can be used, and why no engine can be run; None: nothing speaks against it."""
+    if gpus.gpus:
+        return None, None
+    if nvidia.libcuda != "opens":
+        # The kernel's module shows in containers too, which may lack the driver's library.
+        found = "there is no NVIDIA driver"
+        no_gpu = found if nvidia.driver is None else "the driver's libcuda.so.1 does not open"
+        return no_gpu, no_gpu
+    if gpus.module is None:
+        return None, "this build of zerolane has no CUDA module"
+    return "there is no GPU that can be used", "there is no GPU that can be used"
+
+
 def _findings(
-    machine: Machine, runtime: OnnxRuntime, nvidia: Nvidia, packages: Mapping[str, str | None]
+    machine: Machine,
+    runtime: OnnxRuntime,
+    nvidia: Nvidia,
+    packages: Mapping[str, str | None],
+    *,
+    engines: bool = False,
 ) -> Iterator[Finding]:
+    """engines: whether those of TensorRT can be run here, so that ONNX Runtime may be missing."""
     if not runtime.found:
         explicit = next((t.source for t in runtime.tried if t.source != "system loader"), None)
         chosen = explicit in ("zl.configure", onnxruntime.ENVIRONMENT_VARIABLE)
         yield Finding(
-            "error",
-            f"no ONNX Runtime >= {'.'.join(map(str, onnxruntime.OLDEST))} could be opened",
+            "note" if engines and not chosen else "error",
+            f"no ONNX Runtime >= {'.'.join(map(str, onnxruntime.OLDEST))} could be opened"
+            + (", so only engines can be run" if engines else ""),
             f"correct the path given by {explicit}"
             if chosen
             else "pip install 'zerolane[cpu]' (or 'zerolane[gpu]'), or set "

@@ -229,13 +229,18 @@ def missing(backend: str, failures: list[str], *, build: bool = False) -> Unavai
 
 
 def abilities(
-    backend: str, driver: str | None, ask: Callable[[str], str] | None = None
+    backend: str,
+    *,
+    no_gpu: str | None,
+    no_run: str | None,
+    ask: Callable[[str], str] | None = None,
 ) -> list[Abilities]:
     """What there is of a backend and what it can do here.
 
-    driver: version of the NVIDIA driver, None without one. ask: opens a library and returns its
-    version; called only where no package or file name tells that, and for the loader's names,
-    which are left out without it.
+    no_gpu: why no GPU can be used, None where one can. no_run: the same for running engines, where
+    zerolane's CUDA module takes part. ask: opens a library and returns its version; called only
+    where no package or file name tells that, and for the loader's names, which are left out
+    without it.
     """
     found: list[Abilities] = []
     for candidate in candidates(backend):
@@ -254,14 +259,15 @@ def abilities(
                 problem = f"no: {error}"
         if by_loader and problem:
             continue  # no library of this name
-        run = problem or ("yes" if driver else "no: there is no NVIDIA driver")
+        run = problem or (f"no: {no_run}" if no_run else "yes")
         build = problem or "yes"
         if problem is None and not candidate.builds:
             build = f"no: the {candidate.edition} library only runs engines"
         elif problem is None and candidate.parser is None and not by_loader:
             build = "no: there is no ONNX parser library beside it"
         elif candidate.edition == "full":
-            build = run  # unlike RTX it times kernels on the GPU
+            # Unlike RTX it times kernels on the GPU.
+            build = problem or (f"no: {no_gpu}" if no_gpu else "yes")
         found.append(
             Abilities(
                 backend,
