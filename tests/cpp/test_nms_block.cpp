@@ -74,14 +74,32 @@ std::vector<Row> on_blocks(const Scene& scene, bool by_class, int64_t limit, uin
              : on_blocks<BoxBounds>(scene, by_class, limit, threads);
 }
 
-TEST_CASE("blocks of GPU threads select the same") {
+TEST_CASE("a block selects what the CPU selects") {
   for_all_settings([](const NmsSettings& settings, unsigned seed) {
     const Scene scene = make_scene(seed, settings, 131, 3);
     CAPTURE(seed);
-    CHECK(on_blocks(scene, false, 50, 7) == expected(scene, false, 50));
+    CHECK(on_blocks(scene, false, 50, 1) == expected(scene, false, 50));
     if (settings.class_agnostic) return;
-    CHECK(on_blocks(scene, true, 0, 2) == expected(scene, true, 0));
+    CHECK(on_blocks(scene, true, 0, 1) == expected(scene, true, 0));
   });
+}
+
+// Few settings: on a busy machine a sync() of several threads takes milliseconds.
+TEST_CASE("threads of a block work together") {
+  NmsSettings settings;
+  settings.iou_threshold = 0.3F;
+  settings.top_k = 30;
+  settings.max_per_class = 9;
+  for (const bool agnostic : {false, true}) {
+    settings.class_agnostic = agnostic;
+    const Scene scene = make_scene(3, settings, 131, 3);
+    CAPTURE(agnostic);
+    CHECK(on_blocks(scene, false, 20, 3) == expected(scene, false, 20));
+  }
+  settings.form = BoxForm::kRotated;
+  settings.class_agnostic = false;
+  const Scene scene = make_scene(4, settings, 67, 2);
+  CHECK(on_blocks(scene, true, 0, 2) == expected(scene, true, 0));
 }
 
 TEST_CASE("blocks sort more candidates than a batch holds") {
@@ -94,7 +112,7 @@ TEST_CASE("blocks sort more candidates than a batch holds") {
     Scene scene = make_scene(5, settings, 1501, 3);
     spread_scores(kind, &scene);
     CAPTURE(kind);
-    CHECK(on_blocks(scene, false, 100000, 8) == expected(scene, false, 100000));
+    CHECK(on_blocks(scene, false, 100000, 3) == expected(scene, false, 100000));
   }
 }
 
