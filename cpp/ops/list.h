@@ -6,6 +6,11 @@
 namespace zerolane::ops {
 
 // The table of each built-in op, from the file of the same name.
+const ZlOp* letterbox();
+const ZlOp* letterbox_float16();
+const ZlOp* resize_normalize();
+const ZlOp* resize_normalize_float16();
+const ZlOp* roi_align();
 const ZlOp* scaled_gelu();
 
 }  // namespace zerolane::ops
