@@ -57,6 +57,7 @@ double real(Choices& from, double least, double greatest) {
 int64_t integer(Choices& from, double least, double greatest) {
   static constexpr int64_t kOdd[] = {0, 1, -1, 2, 3, 7, 255, INT64_MAX, INT64_MIN, INT32_MAX};
   const auto clamp = [](double v) {
+    if (std::isnan(v)) return int64_t{0};
     return v <= -9.2e18 ? INT64_MIN : v >= 9.2e18 ? INT64_MAX : static_cast<int64_t>(v);
   };
   switch (from.below(4)) {
