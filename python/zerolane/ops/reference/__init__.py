@@ -1,0 +1,1 @@
+"""What each built-in op computes, in NumPy and written for clarity: a module an op."""
