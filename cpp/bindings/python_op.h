@@ -5,8 +5,8 @@
 
 namespace zerolane::bindings {
 
-// Ops whose body is a Python function: for trying out what a C++ op will do. They run wherever an op
-// runs on the CPU, with the GIL, on copies of the inputs.
+// Ops whose body is a Python function: for trying out what a C++ op will do. They run wherever an
+// op runs on the CPU, with the GIL, on copies of the inputs.
 void bind_python_op(pybind11::module_& module);
 
 }  // namespace zerolane::bindings

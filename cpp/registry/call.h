@@ -91,8 +91,8 @@ class OpCall {
   std::shared_ptr<const OpState> state_;
   std::vector<OpInput> inputs_;
   bool planned_ = false;
-  bool filled_ = false;  // the tensors below have the planned types and shapes
-  DLDevice device_{};    // and this device
+  bool filled_ = false;         // the tensors below have the planned types and shapes
+  DLDevice device_{};           // and this device
   std::vector<OpInput> known_;  // what was planned for
   OpShapes shape_function_;
   std::vector<OpShapes::Extents> extents_;

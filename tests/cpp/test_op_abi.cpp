@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The layout of the op contract. A number here never changes while ZL_OP_ABI is 1: add lines for new
-// fields, at the end of their record.
+// The layout of the op contract. A number here never changes while ZL_OP_ABI is 1: add lines for
+// new fields, at the end of their record.
 #include <cstddef>
 
 #include "zerolane/op_abi.h"
