@@ -4,4 +4,6 @@
 
 #include "zerolane/op.h"
 
-ZEROLANE_OPS_FROM("zerolane", "0.1.0", zerolane::ops::scaled_gelu())
+ZEROLANE_OPS_FROM("zerolane", "0.1.0", zerolane::ops::box_decode(),
+                  zerolane::ops::non_max_suppression(),
+                  zerolane::ops::non_max_suppression_indices(), zerolane::ops::scaled_gelu())
