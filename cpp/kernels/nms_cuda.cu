@@ -12,7 +12,7 @@ namespace zerolane::kernels {
 namespace {
 
 constexpr unsigned kTileThreads = 256;
-constexpr unsigned kClassThreads = 256;
+constexpr unsigned kListThreads = 256;
 constexpr unsigned kMostBlocks = 1U << 20;
 
 struct DeviceBlock {
@@ -45,34 +45,38 @@ struct Memory {
   uint32_t* looked_at;          // [images, classes], or null
   uint32_t* selected_of_class;  // [images, classes], or null
   size_t zeroed;                // bytes
-  uint32_t* selected_of_list;   // [lists], by class only
-  uint64_t* selected_before;    // [lists], by class only
-  uint32_t* selected_boxes;     // [lists, limit], by class only
+  uint32_t* selected_of_list;   // [lists], for rows only
+  uint64_t* selected_before;    // [lists], for rows only
+  uint32_t* selected_pairs;     // [lists, limit], for rows only
   uint64_t* keys;               // [lists, list_length]
   void* kept;                   // [lists, limit]
+  bool of_classes;              // a list for each class of an image, else one an image
   size_t lists;
   size_t list_length;
   size_t limit;
 };
 
+// `rows`: for nms_rows_cuda, else for nms_by_score_cuda.
 size_t lay_out(const NmsSettings& settings, size_t images, size_t boxes, size_t classes,
-               size_t limit, bool by_class, void* scratch, Memory* memory) {
+               size_t limit, bool rows, void* scratch, Memory* memory) {
   ScratchParts parts{static_cast<char*>(scratch), 256};
-  const size_t rows = saturating_times(images, classes);
+  const size_t all_classes = saturating_times(images, classes);
   const size_t pairs = saturating_times(boxes, classes);
-  memory->lists = by_class ? rows : images;
-  memory->list_length = by_class || settings.class_agnostic ? boxes : pairs;
+  memory->of_classes = rows && !settings.class_agnostic;
+  memory->lists = memory->of_classes ? all_classes : images;
+  memory->list_length = memory->of_classes || settings.class_agnostic ? boxes : pairs;
   memory->limit = std::min(limit, memory->list_length);
+  const auto of_class = static_cast<size_t>(settings.max_per_class);
+  if (memory->of_classes) memory->limit = std::min(memory->limit, of_class);
+  const bool count_classes = !memory->of_classes && of_class < memory->limit;
   memory->list_counts = parts.take<uint32_t>(memory->lists);
-  memory->looked_at = settings.top_k > 0 ? parts.take<uint32_t>(rows) : nullptr;
-  const bool count_classes =
-      !by_class && static_cast<size_t>(settings.max_per_class) < memory->limit;
-  memory->selected_of_class = count_classes ? parts.take<uint32_t>(rows) : nullptr;
+  memory->looked_at = settings.top_k > 0 ? parts.take<uint32_t>(all_classes) : nullptr;
+  memory->selected_of_class = count_classes ? parts.take<uint32_t>(all_classes) : nullptr;
   memory->zeroed = parts.bytes;
   const size_t room = saturating_times(memory->lists, memory->limit);
-  memory->selected_of_list = by_class ? parts.take<uint32_t>(memory->lists) : nullptr;
-  memory->selected_before = by_class ? parts.take<uint64_t>(memory->lists) : nullptr;
-  memory->selected_boxes = by_class ? parts.take<uint32_t>(room) : nullptr;
+  memory->selected_of_list = rows ? parts.take<uint32_t>(memory->lists) : nullptr;
+  memory->selected_before = rows ? parts.take<uint64_t>(memory->lists) : nullptr;
+  memory->selected_pairs = rows ? parts.take<uint32_t>(room) : nullptr;
   memory->keys = parts.take<uint64_t>(saturating_times(memory->lists, memory->list_length));
   memory->kept = settings.form == BoxForm::kRotated
                      ? static_cast<void*>(parts.take<GroupedBox<RotatedBox>>(room))
@@ -81,12 +85,11 @@ size_t lay_out(const NmsSettings& settings, size_t images, size_t boxes, size_t 
 }
 
 template <class Box, class T>
-__global__ void __launch_bounds__(kTileThreads)
-    collect_candidates(Batch<T> batch, Memory memory, bool by_class) {
+__global__ void __launch_bounds__(kTileThreads) collect_candidates(Batch<T> batch, Memory memory) {
   __shared__ NmsTile tile;
   DeviceBlock block;
   const NmsSettings& settings = batch.settings;
-  const bool of_boxes = settings.class_agnostic && !by_class;
+  const bool of_boxes = settings.class_agnostic;
   const uint32_t items = of_boxes ? batch.box_count : batch.box_count * batch.class_count;
   const size_t tiles = (items + kNmsTile - 1) / kNmsTile;
   for (size_t at = blockIdx.x; at < tiles * batch.images; at += gridDim.x) {
@@ -94,9 +97,9 @@ __global__ void __launch_bounds__(kTileThreads)
     const NmsImage<T> image = batch.image(index);
     const auto first = static_cast<uint32_t>((at - index * tiles) * kNmsTile);
     const uint32_t end = min(first + kNmsTile, items);
-    const size_t list = by_class ? index * batch.class_count : index;
+    const size_t list = memory.of_classes ? index * batch.class_count : index;
     const NmsLists lists{memory.keys + list * memory.list_length, memory.list_counts + list,
-                         static_cast<uint32_t>(memory.list_length), by_class};
+                         static_cast<uint32_t>(memory.list_length), memory.of_classes};
     if (of_boxes) {
       collect(block, tile, first, end, batch.box_count, lists, [&](uint32_t i, uint64_t* key) {
         return box_candidate<Box>(settings, image, i, key);
@@ -112,11 +115,11 @@ __global__ void __launch_bounds__(kTileThreads)
 
 template <class Box>
 __device__ NmsList<Box> list_of(const NmsSettings& settings, const Memory& memory, size_t list,
-                                uint32_t class_count, bool by_class) {
-  const size_t groups = by_class ? 1 : class_count;
+                                uint32_t class_count) {
+  const size_t groups = memory.of_classes ? 1 : class_count;
   return {memory.keys + list * memory.list_length,
           memory.list_counts[list],
-          by_class || settings.class_agnostic,
+          memory.of_classes || settings.class_agnostic,
           static_cast<uint32_t>(memory.limit),
           static_cast<GroupedBox<Box>*>(memory.kept) + list * memory.limit,
           memory.looked_at == nullptr ? nullptr : memory.looked_at + list * groups,
@@ -124,18 +127,16 @@ __device__ NmsList<Box> list_of(const NmsSettings& settings, const Memory& memor
 }
 
 template <class Box, class T>
-__global__ void __launch_bounds__(kClassThreads) select_of_classes(Batch<T> batch, Memory memory) {
+__global__ void __launch_bounds__(kNmsMostThreads) select_pairs(Batch<T> batch, Memory memory) {
   __shared__ NmsShared<Box> shared;
   DeviceBlock block;
+  const size_t lists_of_image = memory.of_classes ? batch.class_count : 1;
   for (size_t at = blockIdx.x; at < memory.lists; at += gridDim.x) {
-    const NmsList<Box> list =
-        list_of<Box>(batch.settings, memory, at, batch.class_count, /*by_class=*/true);
-    uint32_t* selected = memory.selected_boxes + at * memory.limit;
-    const auto write = [&](uint32_t place, uint64_t key) {
-      selected[place] = pair_of(key) % batch.box_count;
-    };
+    const NmsList<Box> list = list_of<Box>(batch.settings, memory, at, batch.class_count);
+    uint32_t* pairs = memory.selected_pairs + at * memory.limit;
+    const auto write = [&](uint32_t place, uint64_t key) { pairs[place] = pair_of(key); };
     const uint32_t count = select_from_list(block, shared, batch.settings, list,
-                                            batch.image(at / batch.class_count), write);
+                                            batch.image(at / lists_of_image), write);
     if (block.thread() == 0) memory.selected_of_list[at] = count;
   }
 }
@@ -158,16 +159,17 @@ __global__ void __launch_bounds__(kNmsMostThreads) place_lists(Memory memory, in
   if (block.thread() == 0) *count = static_cast<int64_t>(before);
 }
 
-__global__ void __launch_bounds__(kClassThreads)
-    write_rows(Memory memory, uint32_t class_count, int64_t* selected) {
+__global__ void __launch_bounds__(kListThreads)
+    write_rows(Memory memory, uint32_t box_count, uint32_t class_count, int64_t* selected) {
+  const size_t lists_of_image = memory.of_classes ? class_count : 1;
   for (size_t at = blockIdx.x; at < memory.lists; at += gridDim.x) {
-    const size_t image = at / class_count;
-    const uint32_t* boxes = memory.selected_boxes + at * memory.limit;
+    const uint32_t* pairs = memory.selected_pairs + at * memory.limit;
     int64_t* rows = selected + 3 * memory.selected_before[at];
     for (uint32_t i = threadIdx.x; i < memory.selected_of_list[at]; i += blockDim.x) {
-      rows[3 * static_cast<size_t>(i)] = static_cast<int64_t>(image);
-      rows[3 * static_cast<size_t>(i) + 1] = static_cast<int64_t>(at - image * class_count);
-      rows[3 * static_cast<size_t>(i) + 2] = boxes[i];
+      int64_t* row = rows + 3 * static_cast<size_t>(i);
+      row[0] = static_cast<int64_t>(at / lists_of_image);
+      row[1] = pairs[i] / box_count;
+      row[2] = pairs[i] % box_count;
     }
   }
 }
@@ -188,8 +190,7 @@ __global__ void __launch_bounds__(kNmsMostThreads)
   DeviceBlock block;
   const auto numbers = static_cast<size_t>(box_numbers(batch.settings.form));
   for (size_t at = blockIdx.x; at < batch.images; at += gridDim.x) {
-    const NmsList<Box> list =
-        list_of<Box>(batch.settings, memory, at, batch.class_count, /*by_class=*/false);
+    const NmsList<Box> list = list_of<Box>(batch.settings, memory, at, batch.class_count);
     const NmsImage<T> image = batch.image(at);
     const size_t row = at * out.limit;
     const auto write = [&](uint32_t place, uint64_t key) {
@@ -216,86 +217,86 @@ unsigned blocks_for(size_t count) {
 }
 
 template <class Box, class T>
-cudaError_t collect_all(const Batch<T>& batch, const Memory& memory, bool by_class,
-                        cudaStream_t stream) {
+cudaError_t collect_all(const Batch<T>& batch, const Memory& memory, cudaStream_t stream) {
   const cudaError_t status = cudaMemsetAsync(memory.list_counts, 0, memory.zeroed, stream);
   if (status != cudaSuccess) return status;
-  const size_t items = by_class || !batch.settings.class_agnostic
-                           ? static_cast<size_t>(batch.box_count) * batch.class_count
-                           : batch.box_count;
+  const size_t items = batch.settings.class_agnostic
+                           ? batch.box_count
+                           : static_cast<size_t>(batch.box_count) * batch.class_count;
   const size_t tiles = (items + kNmsTile - 1) / kNmsTile * batch.images;
   if (tiles > 0) {
-    collect_candidates<Box, T>
-        <<<blocks_for(tiles), kTileThreads, 0, stream>>>(batch, memory, by_class);
+    collect_candidates<Box, T><<<blocks_for(tiles), kTileThreads, 0, stream>>>(batch, memory);
   }
   return cudaGetLastError();
 }
 
 template <class Box, class T>
-int run_by_class(const Batch<T>& batch, const Memory& memory, int64_t* selected, int64_t* count,
-                 cudaStream_t stream) {
-  const cudaError_t status = collect_all<Box>(batch, memory, /*by_class=*/true, stream);
+int run_rows(const Batch<T>& batch, const Memory& memory, int64_t* selected, int64_t* count,
+             cudaStream_t stream) {
+  const cudaError_t status = collect_all<Box>(batch, memory, stream);
   if (status != cudaSuccess) return status;
   const unsigned blocks = blocks_for(memory.lists);
-  select_of_classes<Box, T><<<blocks, kClassThreads, 0, stream>>>(batch, memory);
+  const unsigned threads = memory.of_classes ? kListThreads : kNmsMostThreads;
+  select_pairs<Box, T><<<blocks, threads, 0, stream>>>(batch, memory);
   place_lists<<<1, kNmsMostThreads, 0, stream>>>(memory, count);
-  write_rows<<<blocks, kClassThreads, 0, stream>>>(memory, batch.class_count, selected);
+  write_rows<<<blocks, kListThreads, 0, stream>>>(memory, batch.box_count, batch.class_count,
+                                                  selected);
   return cudaGetLastError();
 }
 
 template <class Box, class T>
 int run_by_score(const Batch<T>& batch, const Memory& memory, const Outputs<T>& out,
                  cudaStream_t stream) {
-  const cudaError_t status = collect_all<Box>(batch, memory, /*by_class=*/false, stream);
+  const cudaError_t status = collect_all<Box>(batch, memory, stream);
   if (status != cudaSuccess) return status;
   select_of_images<Box, T>
       <<<blocks_for(batch.images), kNmsMostThreads, 0, stream>>>(batch, memory, out);
   return cudaGetLastError();
 }
 
-size_t most_of_class(const NmsSettings& settings, int64_t boxes) {
-  return static_cast<size_t>(std::min<int64_t>(settings.max_per_class, boxes));
+template <class T>
+Batch<T> batch_of(const NmsSettings& settings, const T* boxes, const T* scores, int64_t images,
+                  int64_t box_count, int64_t class_count) {
+  return {settings,
+          boxes,
+          scores,
+          static_cast<size_t>(images),
+          static_cast<uint32_t>(box_count),
+          static_cast<uint32_t>(class_count)};
 }
 
 }  // namespace
 
-size_t nms_by_class_cuda_scratch_bytes(const NmsSettings& settings, int64_t images, int64_t boxes,
-                                       int64_t classes) noexcept {
+size_t nms_rows_cuda_scratch_bytes(const NmsSettings& settings, int64_t images, int64_t boxes,
+                                   int64_t classes) noexcept {
   Memory memory;
   return lay_out(settings, static_cast<size_t>(images), static_cast<size_t>(boxes),
-                 static_cast<size_t>(classes), most_of_class(settings, boxes), /*by_class=*/true,
-                 nullptr, &memory);
+                 static_cast<size_t>(classes), SIZE_MAX, /*rows=*/true, nullptr, &memory);
 }
 
 size_t nms_by_score_cuda_scratch_bytes(const NmsSettings& settings, int64_t images, int64_t boxes,
                                        int64_t classes, int64_t limit) noexcept {
   Memory memory;
   return lay_out(settings, static_cast<size_t>(images), static_cast<size_t>(boxes),
-                 static_cast<size_t>(classes), static_cast<size_t>(limit), /*by_class=*/false,
-                 nullptr, &memory);
+                 static_cast<size_t>(classes), static_cast<size_t>(limit), /*rows=*/false, nullptr,
+                 &memory);
 }
 
 template <class T>
-int nms_by_class_cuda(const NmsSettings& settings, const T* boxes, const T* scores, int64_t images,
-                      int64_t box_count, int64_t class_count, void* scratch, int64_t* selected,
-                      int64_t* count, void* stream) noexcept {
+int nms_rows_cuda(const NmsSettings& settings, const T* boxes, const T* scores, int64_t images,
+                  int64_t box_count, int64_t class_count, void* scratch, int64_t* selected,
+                  int64_t* count, void* stream) noexcept {
   const auto on = static_cast<cudaStream_t>(stream);
-  const size_t limit = most_of_class(settings, box_count);
-  if (images == 0 || class_count == 0 || limit == 0) {
+  if (images == 0 || box_count == 0 || class_count == 0) {
     return cudaMemsetAsync(count, 0, sizeof *count, on);
   }
   Memory memory;
   lay_out(settings, static_cast<size_t>(images), static_cast<size_t>(box_count),
-          static_cast<size_t>(class_count), limit, /*by_class=*/true, scratch, &memory);
-  const Batch<T> batch{settings,
-                       boxes,
-                       scores,
-                       static_cast<size_t>(images),
-                       static_cast<uint32_t>(box_count),
-                       static_cast<uint32_t>(class_count)};
+          static_cast<size_t>(class_count), SIZE_MAX, /*rows=*/true, scratch, &memory);
+  const auto batch = batch_of(settings, boxes, scores, images, box_count, class_count);
   return settings.form == BoxForm::kRotated
-             ? run_by_class<RotatedBox>(batch, memory, selected, count, on)
-             : run_by_class<BoxBounds>(batch, memory, selected, count, on);
+             ? run_rows<RotatedBox>(batch, memory, selected, count, on)
+             : run_rows<BoxBounds>(batch, memory, selected, count, on);
 }
 
 template <class T>
@@ -306,24 +307,19 @@ int nms_by_score_cuda(const NmsSettings& settings, const T* boxes, const T* scor
   if (images == 0) return 0;
   Memory memory;
   lay_out(settings, static_cast<size_t>(images), static_cast<size_t>(box_count),
-          static_cast<size_t>(class_count), static_cast<size_t>(limit), /*by_class=*/false, scratch,
+          static_cast<size_t>(class_count), static_cast<size_t>(limit), /*rows=*/false, scratch,
           &memory);
-  const Batch<T> batch{settings,
-                       boxes,
-                       scores,
-                       static_cast<size_t>(images),
-                       static_cast<uint32_t>(box_count),
-                       static_cast<uint32_t>(class_count)};
+  const auto batch = batch_of(settings, boxes, scores, images, box_count, class_count);
   const Outputs<T> out{out_boxes, out_scores, out_classes, out_counts, static_cast<size_t>(limit)};
   const auto on = static_cast<cudaStream_t>(stream);
   return settings.form == BoxForm::kRotated ? run_by_score<RotatedBox>(batch, memory, out, on)
                                             : run_by_score<BoxBounds>(batch, memory, out, on);
 }
 
-template int nms_by_class_cuda<float>(const NmsSettings&, const float*, const float*, int64_t,
-                                      int64_t, int64_t, void*, int64_t*, int64_t*, void*) noexcept;
-template int nms_by_class_cuda<Half>(const NmsSettings&, const Half*, const Half*, int64_t, int64_t,
-                                     int64_t, void*, int64_t*, int64_t*, void*) noexcept;
+template int nms_rows_cuda<float>(const NmsSettings&, const float*, const float*, int64_t, int64_t,
+                                  int64_t, void*, int64_t*, int64_t*, void*) noexcept;
+template int nms_rows_cuda<Half>(const NmsSettings&, const Half*, const Half*, int64_t, int64_t,
+                                 int64_t, void*, int64_t*, int64_t*, void*) noexcept;
 template int nms_by_score_cuda<float>(const NmsSettings&, const float*, const float*, int64_t,
                                       int64_t, int64_t, int64_t, void*, float*, float*, int32_t*,
                                       int32_t*, void*) noexcept;

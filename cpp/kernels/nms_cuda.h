@@ -12,17 +12,17 @@ namespace zerolane::kernels {
 // rounding of sine and cosine.
 
 // Bytes of scratch memory, 256-byte alignment wanted. Saturates instead of overflowing.
-size_t nms_by_class_cuda_scratch_bytes(const NmsSettings& settings, int64_t images, int64_t boxes,
-                                       int64_t classes) noexcept;
+size_t nms_rows_cuda_scratch_bytes(const NmsSettings& settings, int64_t images, int64_t boxes,
+                                   int64_t classes) noexcept;
 size_t nms_by_score_cuda_scratch_bytes(const NmsSettings& settings, int64_t images, int64_t boxes,
                                        int64_t classes, int64_t limit) noexcept;
 
-// selected: rows of image, class, box; room for images * classes * min(max_per_class, boxes).
-// *count becomes the number of rows.
+// All that is selected, image by image, as nms_by_class() or, class-agnostic, nms_by_score() orders
+// it. selected: rows of image, class, box; room for all. *count becomes the number of rows.
 template <class T>
-int nms_by_class_cuda(const NmsSettings& settings, const T* boxes, const T* scores, int64_t images,
-                      int64_t box_count, int64_t class_count, void* scratch, int64_t* selected,
-                      int64_t* count, void* stream) noexcept;
+int nms_rows_cuda(const NmsSettings& settings, const T* boxes, const T* scores, int64_t images,
+                  int64_t box_count, int64_t class_count, void* scratch, int64_t* selected,
+                  int64_t* count, void* stream) noexcept;
 
 // Outputs: [images, limit, 4 or 5], [images, limit], [images, limit], [images]. Behind the selected
 // ones of an image stand zeros, and -1 for the class.

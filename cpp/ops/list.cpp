@@ -17,3 +17,6 @@ ZEROLANE_OPS_FROM("zerolane", "0.1.0",                        //
                   zerolane::ops::roi_align(),                 //
                   zerolane::ops::scaled_gelu(),               //
                   zerolane::ops::softmax_top_k())
+ZEROLANE_OPS_FROM("zerolane", "0.1.0", zerolane::ops::box_decode(),
+                  zerolane::ops::non_max_suppression(),
+                  zerolane::ops::non_max_suppression_indices(), zerolane::ops::scaled_gelu())

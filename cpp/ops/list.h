@@ -16,6 +16,9 @@ const ZlOp* quantize();
 const ZlOp* resize_normalize();
 const ZlOp* resize_normalize_float16();
 const ZlOp* roi_align();
+const ZlOp* box_decode();
+const ZlOp* non_max_suppression();
+const ZlOp* non_max_suppression_indices();
 const ZlOp* scaled_gelu();
 const ZlOp* softmax_top_k();
 
