@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/fft.h"
 
+#include <algorithm>
 #include <cmath>
 #include <complex>
 #include <vector>
@@ -125,16 +126,19 @@ void transform(const std::vector<std::complex<double>>& units, size_t step,
 }
 
 void plan_chirp(int64_t points, int64_t length, Tables* tables, RealFft* fft) {
-  float* factors = tables->take(2 * points);
+  const int64_t stride = (points + 15) / 16 * 16;
+  float* factors = tables->take(2 * stride);
   float* spectrum = tables->take(2 * length);
   fft->chirp_factors = factors;
+  fft->chirp_stride = static_cast<int32_t>(stride);
   fft->chirp_spectrum = spectrum;
   if (tables->counting()) return;
   std::vector<std::complex<double>> chirp(static_cast<size_t>(length));
+  std::fill(factors, factors + 2 * stride, 0.0F);
   for (int64_t i = 0; i < points; ++i) {
     const std::complex<double> factor = unit(i * i, 2 * points);
-    factors[2 * i] = static_cast<float>(factor.real());
-    factors[2 * i + 1] = static_cast<float>(factor.imag());
+    factors[i] = static_cast<float>(factor.real());
+    factors[stride + i] = static_cast<float>(factor.imag());
     chirp[static_cast<size_t>(i)] = std::conj(factor);
     if (i > 0) chirp[static_cast<size_t>(length - i)] = std::conj(factor);
   }
@@ -143,8 +147,8 @@ void plan_chirp(int64_t points, int64_t length, Tables* tables, RealFft* fft) {
   transform(units, 1, &chirp);
   for (int64_t k = 0; k < length; ++k) {
     const std::complex<double> value = chirp[static_cast<size_t>(k)] / static_cast<double>(length);
-    spectrum[2 * k] = static_cast<float>(value.real());
-    spectrum[2 * k + 1] = static_cast<float>(value.imag());
+    spectrum[k] = static_cast<float>(value.real());
+    spectrum[length + k] = static_cast<float>(value.imag());
   }
 }
 

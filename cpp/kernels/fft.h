@@ -52,8 +52,12 @@ struct RealFft {
   // 2 and up to a whole vector more.
   const float* split;
   int32_t split_stride;
-  const float* chirp_factors;   // `points` pairs (cos, -sin) of pi i^2 / points
-  const float* chirp_spectrum;  // complex.length pairs: FFT of the conjugate, over complex.length
+  // cos, then from chirp_factors + chirp_stride on -sin, of pi i^2 / points, and zeros up to a
+  // whole vector.
+  const float* chirp_factors;
+  int32_t chirp_stride;
+  // The FFT of their conjugate, over complex.length: that many real parts, then imaginary ones.
+  const float* chirp_spectrum;
 };
 
 // Bytes of tables for a length, a multiple of 64.

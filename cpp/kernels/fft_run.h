@@ -276,7 +276,7 @@ void run_complex(const ComplexFft& fft, float* rows, float* other, float* re, fl
 
 // |X|^2 of an even length from its points z: X[k] = E + F O, X[m - k] = conj(E - F O) with
 // E = z[k] + conj z[m - k], O = (z[k] - conj z[m - k]) / i, F = exp(-2 pi i k / length), which is
-// twice the transform.
+// twice the transform. At least 2 W points, or W = 1.
 template <int W>
 void split_power(const RealFft& fft, float* re, float* im, float* power) {
   const int m = fft.points;
@@ -307,67 +307,58 @@ void split_power(const RealFft& fft, float* re, float* im, float* power) {
   if (m % 2 == 0) power[m / 2] = 4 * (re[m / 2] * re[m / 2] + im[m / 2] * im[m / 2]);
 }
 
-// How points lie in rows: point i in row i / W, lane i % W.
-template <int W>
-ZL_INLINE Complex<1> point(const float* rows, int i) {
-  const float* at = rows + i / W * 2 * W + i % W;
-  return {at[0], at[W]};
-}
-template <int W>
-ZL_INLINE void put_point(float* rows, int i, Complex<1> value) {
-  float* at = rows + i / W * 2 * W + i % W;
-  at[0] = value.re;
-  at[W] = value.im;
-}
-
-// Windowed samples as the points that fft.h names, in rows.
+// Windowed samples as the points that fft.h names, point i in row i / W, lane i % W; for the chirp
+// with zeros behind them.
 template <int W, class Sample>
 void put_points(const RealFft& fft, const Sample* samples, const float* window, float* rows) {
   const bool even = fft.length % 2 == 0;
+  int done = 0;
   if constexpr (W > 1) {
-    if (even && !fft.chirp) {
-      for (int row = 0; row < fft.complex.rows; ++row) {
-        const long at = 2L * row * W;
+    for (; done + W <= fft.points; done += W) {
+      if (even) {
+        const int at = 2 * done;
         const Vec<W> low = load<W>(samples + at) * load<W>(window + at);
         const Vec<W> high = load<W>(samples + at + W) * load<W>(window + at + W);
-        store_row<W>(rows, row,
+        store_row<W>(rows, done / W,
                      {shuffle<W, EvenLanes>(low, high), shuffle<W, OddLanes>(low, high)});
+      } else {
+        store_row<W>(rows, done / W, {load<W>(samples + done) * load<W>(window + done), Vec<W>{}});
       }
-      return;
     }
   }
+  for (int i = 2 * done; i < 2 * fft.complex.length; ++i) rows[i] = 0;
   const auto windowed = [&](int i) { return static_cast<float>(samples[i]) * window[i]; };
-  for (int i = 0; i < fft.points; ++i) {
-    put_point<W>(
-        rows, i,
-        even ? Complex<1>{windowed(2 * i), windowed(2 * i + 1)} : Complex<1>{windowed(i), 0});
+  for (; done < fft.points; ++done) {
+    float* const at = rows + done / W * 2 * W + done % W;
+    at[0] = windowed(even ? 2 * done : done);
+    if (even) at[W] = windowed(2 * done + 1);
   }
 }
-
-ZL_INLINE Complex<1> pair(const float* pairs, int i) { return {pairs[2 * i], pairs[2 * i + 1]}; }
 
 // Bluestein: X[k] = c[k] sum over i of (x[i] c[i]) conj c[k - i], c[i] = exp(-pi i^2 / points).
 template <int W>
 void run_chirp(const RealFft& fft, float* rows, float* other, float* re, float* im) {
   const ComplexFft& complex = fft.complex;
-  for (int i = 0; i < fft.points; ++i) {
-    const Complex<1> factor = pair(fft.chirp_factors, i);
-    put_point<W>(rows, i, times(point<W>(rows, i), factor.re, factor.im));
+  const float* const chirp_re = fft.chirp_factors;
+  const float* const chirp_im = chirp_re + fft.chirp_stride;
+  for (int i = 0; i < fft.points; i += W) {
+    store_row<W>(rows, i / W,
+                 times(load_row<W>(rows, i / W), load<W>(chirp_re + i), load<W>(chirp_im + i)));
   }
-  for (int i = fft.points; i < complex.length; ++i) put_point<W>(rows, i, {0, 0});
   run_complex<W>(complex, rows, other, re, im);
   // The way back is the same transform with the parts exchanged.
-  for (int i = 0; i < complex.length; ++i) {
-    const Complex<1> factor = pair(fft.chirp_spectrum, i);
-    const Complex<1> product = times(Complex<1>{re[i], im[i]}, factor.re, factor.im);
-    put_point<W>(rows, i, {product.im, product.re});
+  for (int i = 0; i < complex.length; i += W) {
+    const Complex<W> product =
+        times(Complex<W>{load<W>(re + i), load<W>(im + i)}, load<W>(fft.chirp_spectrum + i),
+              load<W>(fft.chirp_spectrum + complex.length + i));
+    store_row<W>(rows, i / W, {product.im, product.re});
   }
   run_complex<W>(complex, rows, other, im, re);
-  for (int i = 0; i < fft.points; ++i) {
-    const Complex<1> factor = pair(fft.chirp_factors, i);
-    const Complex<1> value = times(Complex<1>{re[i], im[i]}, factor.re, factor.im);
-    re[i] = value.re;
-    im[i] = value.im;
+  for (int i = 0; i < fft.points; i += W) {
+    const Complex<W> value = times(Complex<W>{load<W>(re + i), load<W>(im + i)},
+                                   load<W>(chirp_re + i), load<W>(chirp_im + i));
+    store<W>(re + i, value.re);
+    store<W>(im + i, value.im);
   }
 }
 
@@ -382,7 +373,7 @@ void points_to_power(const RealFft& fft, float* rows, float* other, float* re, f
   }
   if (fft.length % 2 != 0) {
     for (int k = 0; k < fft.bins; ++k) power[k] = re[k] * re[k] + im[k] * im[k];
-  } else if (fft.chirp) {
+  } else if (fft.points < 2 * W) {
     split_power<1>(fft, re, im, power);
   } else {
     split_power<W>(fft, re, im, power);

@@ -8,6 +8,8 @@ namespace zerolane::ops {
 // The table of each built-in op, from the file of the same name.
 const ZlOp* letterbox();
 const ZlOp* letterbox_float16();
+const ZlOp* log_mel_spectrogram();
+const ZlOp* log_mel_stream();
 const ZlOp* resize_normalize();
 const ZlOp* resize_normalize_float16();
 const ZlOp* roi_align();
