@@ -20,3 +20,8 @@ ZEROLANE_OPS_FROM("zerolane", "0.1.0",                        //
 ZEROLANE_OPS_FROM("zerolane", "0.1.0", zerolane::ops::box_decode(),
                   zerolane::ops::non_max_suppression(),
                   zerolane::ops::non_max_suppression_indices(), zerolane::ops::scaled_gelu())
+ZEROLANE_OPS_FROM("zerolane", "0.1.0", zerolane::ops::letterbox(),
+                  zerolane::ops::letterbox_float16(), zerolane::ops::log_mel_spectrogram(),
+                  zerolane::ops::log_mel_stream(), zerolane::ops::resize_normalize(),
+                  zerolane::ops::resize_normalize_float16(), zerolane::ops::roi_align(),
+                  zerolane::ops::scaled_gelu())

@@ -13,6 +13,8 @@ const ZlOp* dynamic_quantize();
 const ZlOp* letterbox();
 const ZlOp* letterbox_float16();
 const ZlOp* quantize();
+const ZlOp* log_mel_spectrogram();
+const ZlOp* log_mel_stream();
 const ZlOp* resize_normalize();
 const ZlOp* resize_normalize_float16();
 const ZlOp* roi_align();
