@@ -6,21 +6,21 @@
 namespace zerolane::ops {
 
 // The table of each built-in op, from the file of the same name.
+const ZlOp* box_decode();
 const ZlOp* ctc_greedy_decode();
 const ZlOp* ctc_greedy_decode_flat();
 const ZlOp* dequantize();
 const ZlOp* dynamic_quantize();
 const ZlOp* letterbox();
 const ZlOp* letterbox_float16();
-const ZlOp* quantize();
 const ZlOp* log_mel_spectrogram();
 const ZlOp* log_mel_stream();
+const ZlOp* non_max_suppression();
+const ZlOp* non_max_suppression_indices();
+const ZlOp* quantize();
 const ZlOp* resize_normalize();
 const ZlOp* resize_normalize_float16();
 const ZlOp* roi_align();
-const ZlOp* box_decode();
-const ZlOp* non_max_suppression();
-const ZlOp* non_max_suppression_indices();
 const ZlOp* scaled_gelu();
 const ZlOp* softmax_top_k();
 
