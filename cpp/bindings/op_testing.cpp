@@ -3,6 +3,7 @@
 
 #include <pybind11/stl.h>
 
+#include <memory>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -10,6 +11,7 @@
 #include "bindings/arrays.h"
 #include "bindings/gil.h"
 #include "core/error.h"
+#include "cuda/device.h"
 #include "cuda/graph.h"
 #include "cuda/memory.h"
 
@@ -122,8 +124,10 @@ std::vector<Extents> run_on_gpu(const PyOp& op, const py::tuple& inputs, const p
   std::vector<Extents> shapes;
   {
     ReleaseGil release;
-    OpOnGpu gpu(op.shared_state(), device);
-    cuda::CudaStream& stream = *gpu.stream;
+    cuda::CudaDevice& gpu = cuda::open_device(device);
+    const DeviceConstants constants(op.shared_state(), gpu);
+    const std::unique_ptr<cuda::CudaStream> owner = gpu.make_cuda_stream();
+    cuda::CudaStream& stream = *owner;
     cuda::DevicePool& pool = stream.device().pool();
     std::vector<cuda::DeviceBuffer> memory;
     const auto upload = [&](const void* data, size_t bytes) {
@@ -149,7 +153,7 @@ std::vector<Extents> run_on_gpu(const PyOp& op, const py::tuple& inputs, const p
       places.push_back(static_cast<int64_t*>(counts.data()) + i);
     }
     const auto run = [&] {
-      call->run_cuda(stream.native(), scratch.data(), places, gpu.constants, device);
+      call->run_cuda(stream.native(), scratch.data(), places, constants, device);
     };
     if (launches == 0) {
       run();

@@ -145,7 +145,7 @@ def test_with_nvcc(tmp_path: Path) -> None:
     library = build(tmp_path / "gpu")
     # The CUDA runtime is in there, and nobody else can see it.
     assert exported(library) == ["zerolane_op_library"]
-    assert b"sm_75" in library.read_bytes()
+    assert b".nv_fatbin" in library.read_bytes()
     zl.ops.load(library)
     definition = zl.ops.definition("gpu::Plus")
     assert (definition.cpu, definition.cuda) == (True, True)

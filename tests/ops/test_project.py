@@ -77,7 +77,7 @@ def test_the_python_code_is_tidy(invoke: Invoke, tmp_path: Path) -> None:
         pytest.skip("ruff is not installed")
     invoke("my_ops")
     for command in (
-        ["check", "--select", "E,F,W,I,UP,B", "--line-length", "120"],
+        ["check", "--select", "E,F,W,I,UP,B", "--line-length", "100"],
         ["format", "--check"],
     ):
         done = subprocess.run(

@@ -3,7 +3,7 @@
 #
 #   zerolane::kit              the headers (zerolane/op.h), C++17
 #   zerolane_add_ops(my_ops ops.cpp gelu.cu)
-#                              libmy_ops.so from these sources, symbols hidden. nvcc compiles the .cu files where it is
+#                              libmy_ops.so from these sources, exporting the ops alone. nvcc compiles the .cu files where it is
 #                              found (zerolane-nvcc.cmake says how, and what ZEROLANE_CUDA does), with the CUDA runtime
 #                              linked statically; elsewhere they are compiled as plain C++, so keep CUDA bodies within
 #                              #if defined(__CUDACC__).
@@ -29,7 +29,9 @@ function(zerolane_add_ops target)
   set_target_properties(${target} PROPERTIES
     PREFIX lib POSITION_INDEPENDENT_CODE ON CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
   target_link_libraries(${target} PRIVATE zerolane::kit)
-  target_link_options(${target} PRIVATE -Wl,--exclude-libs,ALL)
+  set(exports "${CMAKE_CURRENT_FUNCTION_LIST_DIR}/zerolane-ops.map")
+  target_link_options(${target} PRIVATE "-Wl,--version-script=${exports}")
+  set_property(TARGET ${target} APPEND PROPERTY LINK_DEPENDS "${exports}")
   if(ZEROLANE_HAS_NVCC AND cuda_sources)
     foreach(source ${cuda_sources})
       zerolane_cuda_object(${target} "${source}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from zerolane.cli.verb import FAILED, Verb, console, print_json, progress
 if TYPE_CHECKING:
     from zerolane.ops.testing import Report
 
-_SHOWN = 20  # failures; more of them say the same
+_SHOWN = 20  # problems; more of them are too much to read
 
 
 @click.group()
@@ -134,11 +135,14 @@ def _show(report: Report) -> None:
         table.add_row(*cells)
     out = console()
     out.print(table)
-    for failure in report.failures[:_SHOWN]:
-        text = f"FAILED {failure.case}\n  {failure.check}: {failure.text}"
+    told = Counter((failure.case.op, failure.check, failure.text) for failure in report.failures)
+    first = {(f.case.op, f.check, f.text): f.case for f in reversed(report.failures)}
+    for key, count in list(told.items())[:_SHOWN]:
+        more = f" and {count - 1} more" if count > 1 else ""
+        text = f"FAILED {first[key]}{more}\n  {key[1]}: {key[2]}"
         out.print(text, markup=False, soft_wrap=True)
-    if len(report.failures) > _SHOWN:
-        out.print(f"and {len(report.failures) - _SHOWN} more; --json lists all", markup=False)
+    if len(told) > _SHOWN:
+        out.print(f"and {len(told) - _SHOWN} other problems; --json lists all", markup=False)
     for name, check, reason, count in report.skips():
         text = f"skipped {check} of {count} cases of {name}: {reason}"
         out.print(text, markup=False, soft_wrap=True)

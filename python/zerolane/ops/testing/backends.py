@@ -11,6 +11,8 @@ import numpy as np
 from zerolane import _native
 from zerolane._arrays import numpy_dtype
 from zerolane.builder.build import build
+from zerolane.builder.report import UnsupportedGraph
+from zerolane.engine import Engine
 from zerolane.errors import Error, Unavailable
 from zerolane.model.load import load
 from zerolane.model.session import Session
@@ -28,7 +30,7 @@ class Impossible(Exception):
 
 
 _sessions: dict[tuple[Any, ...], Session] = {}
-_engines: dict[tuple[Any, ...], Any] = {}
+_engines: dict[tuple[Any, ...], Engine | Exception] = {}  # or why there is none
 
 
 def on_onnxruntime(case: Case) -> list[Array]:
@@ -61,28 +63,41 @@ def on_onnxruntime(case: Case) -> list[Array]:
 
 def on_tensorrt(case: Case) -> list[Array] | None:
     """Builds an engine of a model of one node, of the case's shapes; its outputs where there is a
-    GPU, else None. Without a GPU one build serves all shapes of a rank."""
+    GPU, else None. Without a GPU one build serves all shapes."""
     if not definition(case.op, case.version).cuda:
         raise Impossible("the op has no CUDA body (built without nvcc?)")
-    names = {a.dtype.name for a in case.inputs if a is not None}
-    names |= {dtype for dtype, _, _ in _plan(case)}
-    if names - _TENSORRT_TYPES:
-        raise Impossible(f"TensorRT has no {sorted(names - _TENSORRT_TYPES)[0]}")
+    names = [a.dtype.name for a in case.inputs if a is not None]
+    names += [dtype for dtype, _, _ in _plan(case)]
+    lacking = [name for name in names if name not in _TENSORRT_TYPES]
+    if lacking:
+        raise Impossible(f"TensorRT has no {lacking[0]}")
     if any(a is not None and 0 in a.shape for a in case.inputs):
         raise Impossible("an engine of an empty shape cannot be built")
     gpu = _gpu_problem() is None
-    key = (*_key(case), *(a.shape for a in case.inputs if a is not None)) if gpu else _key(case)
-    engine = _engines.get(key)
-    if engine is None:
-        try:
-            engine = build(one_node(case, _plan(case), fixed=True), cache=False)
-        except Unavailable as error:
-            raise Impossible(str(error)) from error
-        _engines[key] = engine
+    shapes = tuple(a.shape for a in case.inputs if a is not None) if gpu else ()
+    key = case.op, case.version, repr(sorted(case.attributes.items())), tuple(names), shapes
+    if key not in _engines:
+        _engines[key] = _built(case)
+    engine = _engines[key]
+    if isinstance(engine, Exception):
+        raise engine
     if not gpu:
         return None
     found = load(engine, device="cuda:0").run(feeds(case))
     return [np.asarray(found[row["name"]]) for row in definition(case.op, case.version).outputs]
+
+
+def _built(case: Case) -> Engine | Exception:
+    try:
+        return build(one_node(case, _plan(case), fixed=True), cache=False)
+    except Unavailable as error:
+        return Impossible(str(error))
+    except UnsupportedGraph as error:
+        if "Plugin not found" in str(error):
+            return Impossible(f"zerolane has no plugin of it: {error}")
+        return error
+    except Error as error:
+        return error
 
 
 def on_gpu(case: Case, *, captured: bool) -> list[list[Array]]:

@@ -72,4 +72,4 @@ def _first(what: str, got: Array, expected: Array, wrong: Any) -> str | None:
     flat = int(np.flatnonzero(wrong)[0])
     a, b = got.reshape(-1)[flat], expected.reshape(-1)[flat]
     more = f" ({count} of {got.size} elements differ)" if count > 1 else ""
-    return f"{what}, element {element(got, flat)}: got {a}, expected {b}{more}"
+    return f"{what}, element {element(got, flat)}: got {a!s}, expected {b!s}{more}"
