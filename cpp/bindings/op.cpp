@@ -8,6 +8,7 @@
 #include "bindings/device.h"
 #include "bindings/dlpack.h"
 #include "bindings/errors.h"
+#include "bindings/op_testing.h"
 #include "bindings/tensor.h"
 #include "bindings/text.h"
 #include "core/error.h"
@@ -418,8 +419,8 @@ void bind_op(py::module_& module) {
   set_op_resolver(resolve);
   auto setup =
       py::custom_type_setup([](PyHeapTypeObject* type) { type->ht_type.tp_call = call_slot; });
-  py::class_<PyOp>(module, "Op", setup)
-      .def(py::init(&make_op), "name"_a, "version"_a, "attributes"_a, "gil"_a, "result_type"_a)
+  py::class_<PyOp> type(module, "Op", setup);
+  type.def(py::init(&make_op), "name"_a, "version"_a, "attributes"_a, "gil"_a, "result_type"_a)
       .def_property_readonly("name", [](const PyOp& op) { return text(op.state().entry().name); })
       .def_property_readonly("version", [](const PyOp& op) { return op.state().entry().version; })
       .def_property_readonly("attributes", [](const PyOp& op) {
@@ -430,6 +431,7 @@ void bind_op(py::module_& module) {
         }
         return out;
       });
+  bind_op_testing(type);
   module.def(
       "load_op_library",
       [](const std::string& path) {

@@ -24,6 +24,7 @@ class PyOp {
        pybind11::object make_result_type);
 
   const OpState& state() const { return *state_; }
+  const std::shared_ptr<const OpState>& shared_state() const { return state_; }
   pybind11::object call(PyObject* args, PyObject* kwargs);
 
  private:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from zerolane.builder.build import Build, build
     from zerolane.builder.options import BuildOptions
     from zerolane.builder.report import UnsupportedGraph
+    from zerolane.cmake import get_include
     from zerolane.engine.file import Engine
     from zerolane.errors import (
         BackendCrashed,
@@ -62,6 +63,7 @@ _HOME = {
     "compare": "zerolane.measure.compare",
     "configure": "zerolane.runtimes.configure",
     "doctor": "zerolane.runtimes.doctor",
+    "get_include": "zerolane.cmake",
     "inspect": "zerolane.model.inspect",
     "load": "zerolane.model.load",
     "op": "zerolane.ops.python_op",
@@ -114,6 +116,7 @@ __all__ = [
     "configure",
     "doctor",
     "errors",
+    "get_include",
     "inspect",
     "load",
     "op",

@@ -179,6 +179,22 @@ class Op:
         gil: str,
         result_type: typing.Any,
     ) -> None: ...
+    def _plan(self, inputs: tuple[typing.Any, ...]) -> list[tuple[str, list[int], bool]]: ...
+    def _run_into(
+        self,
+        inputs: tuple[typing.Any, ...],
+        outputs: tuple[typing.Any, ...],
+        *,
+        counted_at_end: bool,
+    ) -> list[list[int]]: ...
+    def _run_on_gpu(
+        self,
+        inputs: tuple[typing.Any, ...],
+        outputs: tuple[typing.Any, ...],
+        *,
+        device: int,
+        launches: int,
+    ) -> list[list[int]]: ...
     @property
     def attributes(self) -> dict[str, typing.Any]: ...
     @property

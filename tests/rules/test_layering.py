@@ -148,7 +148,7 @@ def test_vendor_names_stay_in_their_part() -> None:
 
 
 PYTHON_ORDER = (
-    *("errors", "types", "_lazy", "_arrays"),
+    *("errors", "types", "_lazy", "_arrays", "cmake"),
     *(
         "runtimes",
         "engine",
@@ -164,8 +164,14 @@ PYTHON_ORDER = (
 )
 
 
-# zl.load builds an engine where a model and TensorRT are asked for, and zl.inspect asks the parser.
-CALLS_UP = {("model/load.py", "builder"), ("model/inspect.py", "builder")}
+# zl.load builds an engine where a model and TensorRT are asked for, and zl.inspect asks the parser;
+# an op is tested inside models and engines.
+CALLS_UP = {
+    ("model/load.py", "builder"),
+    ("model/inspect.py", "builder"),
+    ("ops/testing/backends.py", "builder"),
+    ("ops/testing/backends.py", "model"),
+}
 
 
 def imported_parts(text: str) -> set[str]:

@@ -15,6 +15,7 @@ from zerolane.cli.compare import compare
 from zerolane.cli.demo import demo
 from zerolane.cli.doctor import doctor
 from zerolane.cli.inspect import inspect
+from zerolane.cli.op import op
 from zerolane.cli.optimize import optimize
 from zerolane.cli.run import run
 from zerolane.cli.verb import print_error
@@ -46,7 +47,7 @@ def cli() -> None:
     """Low-latency inference over ONNX Runtime and TensorRT: look, run, build, measure, compare."""
 
 
-for verb in (doctor, inspect, run, bench, compare, build, cache, optimize, demo):
+for verb in (doctor, inspect, run, bench, compare, build, cache, optimize, op, demo):
     cli.add_command(verb)
 
 

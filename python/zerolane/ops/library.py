@@ -75,6 +75,13 @@ def load_installed() -> tuple[OpLibrary, ...]:
     return tuple(found)
 
 
+def broken() -> dict[str, str]:
+    """Entry points of installed packages that could not be loaded, and why."""
+    with _lock:
+        load_installed()
+        return dict(_broken)
+
+
 def resolve(domain: str) -> None:
     """Loads what may define ops of a domain. Called by the core when a model names one."""
     with _lock:
