@@ -52,10 +52,14 @@ class KnownShapes {
       dtypes_.push_back(DType::kNone);
       return optional;
     }
-    extents.present = true;
     ONNXTensorElementDataType type = 0;
     ok(rt_.api.GetTensorElementType(info, &type));
     dtypes_.push_back(static_cast<DType>(type));
+    if (type == 0 && entry_.input(index).kind == kZlOptional) {  // left out as well
+      inputs_.push_back(extents);
+      return true;
+    }
+    extents.present = true;
     ok(rt_.api.GetDimensionsCount(info, &extents.rank));
     // An unknown rank reads as none, like that of a scalar.
     if (extents.rank == 0 || extents.rank > kMaxRank) return false;
