@@ -45,17 +45,18 @@ class KnownShapes {
     OpShapes::Extents extents;
     OrtTensorTypeAndShapeInfo* info = nullptr;  // borrowed
     OrtStatus* status = rt_.api.ShapeInferContext_GetInputTypeShape(context_, index, &info);
-    if (status != nullptr || info == nullptr) {  // an input that was left out
-      if (status != nullptr) rt_.api.ReleaseStatus(status);
-      const bool optional = entry_.input(index).kind == kZlOptional;
+    ONNXTensorElementDataType type = 0;
+    if (status != nullptr) {
+      rt_.api.ReleaseStatus(status);
+    } else if (info != nullptr) {
+      ok(rt_.api.GetTensorElementType(info, &type));
+    }
+    dtypes_.push_back(static_cast<DType>(type));
+    if (type == 0) {  // an input that was left out
       inputs_.push_back(extents);
-      dtypes_.push_back(DType::kNone);
-      return optional;
+      return entry_.input(index).kind == kZlOptional;
     }
     extents.present = true;
-    ONNXTensorElementDataType type = 0;
-    ok(rt_.api.GetTensorElementType(info, &type));
-    dtypes_.push_back(static_cast<DType>(type));
     ok(rt_.api.GetDimensionsCount(info, &extents.rank));
     // An unknown rank reads as none, like that of a scalar.
     if (extents.rank == 0 || extents.rank > kMaxRank) return false;
