@@ -94,6 +94,11 @@ class Call {
     return index < call_->output_count && call_->outputs[index] != nullptr;
   }
   DLDataType input_dtype(size_t index) const { return present_input(index).dtype; }
+  // An extent of an input of any element type. A negative axis counts from the last.
+  int64_t input_dim(size_t index, int axis) const {
+    const DLTensor& tensor = present_input(index);
+    return tensor.shape[axis < 0 ? axis + tensor.ndim : axis];
+  }
 
   // Throws if the input was left out or has another element type.
   template <typename T>
