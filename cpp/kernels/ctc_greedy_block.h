@@ -10,7 +10,7 @@ namespace zerolane::kernels {
 
 // One sequence of ctc_greedy() for a block of GPU threads. Several steps at a time, a group of
 // threads each; the classes found are kept where the labels go, then moved together.
-template <typename Element, typename Length>
+template <typename Element>
 struct CtcGreedyRow {
   const Element* x;
   int64_t sequence_stride;  // elements between sequences, and between steps
@@ -19,10 +19,10 @@ struct CtcGreedyRow {
   int64_t classes;
   int64_t blank;
   bool merge_repeats;
-  const Length* lengths;  // of each sequence; null: all have `steps`. What is outside is cut off.
-  int64_t* labels;        // [sequences, steps], -1 behind the last
-  int64_t* counts;        // [sequences]
-  float* scores;          // [sequences]
+  const int64_t* lengths;  // of each sequence; null: all have `steps`. What is outside is cut off.
+  int64_t* labels;         // [sequences, steps], -1 behind the last
+  int64_t* counts;         // [sequences]
+  float* scores;           // [sequences]
 
   static constexpr int kGroup = 32;
   static constexpr int kGroups = kBlockThreads / kGroup;
@@ -39,7 +39,7 @@ struct CtcGreedyRow {
 
   template <typename Block>
   ZL_HOST_DEVICE void operator()(const Block& block, int64_t row, Shared* shared) const {
-    int64_t length = lengths == nullptr ? steps : static_cast<int64_t>(lengths[row]);
+    int64_t length = lengths == nullptr ? steps : lengths[row];
     length = length < 0 ? 0 : length > steps ? steps : length;
     int64_t* out = labels + row * steps;
     find_classes(block, x + row * sequence_stride, length, out, shared);
@@ -122,6 +122,42 @@ struct CtcGreedyRow {
         shared->before = shared->label[kBlockThreads - 1];
       });
     }
+  }
+};
+
+// One sequence of ctc_flatten_on(): every block sums up for itself what lies before.
+struct CtcFlattenRow {
+  const int64_t* labels;
+  const int64_t* counts;
+  int64_t sequences;
+  int64_t steps;
+  int64_t* values;
+  int64_t* row_splits;
+  int64_t* total;
+
+  struct Shared {
+    int64_t before[kBlockThreads];
+  };
+
+  template <typename Block>
+  ZL_HOST_DEVICE void operator()(const Block& block, int64_t row, Shared* shared) const {
+    block.each([&](int thread) {
+      int64_t sum = 0;
+      for (int64_t i = thread; i < row; i += kBlockThreads) sum += counts[i];
+      shared->before[thread] = sum;
+    });
+    join_all(block, shared->before, [](int64_t a, int64_t b) { return a + b; });
+    block.each([&](int thread) {
+      const int64_t before = shared->before[0];
+      // There is one row more than there are sequences: the end.
+      const int64_t count = row < sequences ? counts[row] : 0;
+      for (int64_t i = thread; i < count; i += kBlockThreads) {
+        values[before + i] = labels[row * steps + i];
+      }
+      if (thread != 0) return;
+      row_splits[row] = before;
+      if (row == sequences) *total = before;
+    });
   }
 };
 

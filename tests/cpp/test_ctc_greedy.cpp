@@ -118,26 +118,26 @@ void check_kernel(const char* isa, size_t (*function)(const Element*, size_t, si
   }
 }
 
-template <typename Element, typename Length>
+template <typename Element>
 void check_block() {
   for (const Case<Element>& c : cases<Element>()) {
     std::vector<int64_t> labels(c.steps + 1, -7);
     int64_t count = -7;
     float score = -7;
     // The length is cut to what there is.
-    const Length length = static_cast<Length>(c.steps + 5);
-    typename CtcGreedyRow<Element, Length>::Shared shared;
-    const CtcGreedyRow<Element, Length> row{c.x.data(),
-                                            0,
-                                            static_cast<int64_t>(c.stride),
-                                            static_cast<int64_t>(c.steps),
-                                            static_cast<int64_t>(c.classes),
-                                            c.blank,
-                                            c.merge_repeats,
-                                            &length,
-                                            labels.data(),
-                                            &count,
-                                            &score};
+    const auto length = static_cast<int64_t>(c.steps + 5);
+    typename CtcGreedyRow<Element>::Shared shared;
+    const CtcGreedyRow<Element> row{c.x.data(),
+                                    0,
+                                    static_cast<int64_t>(c.stride),
+                                    static_cast<int64_t>(c.steps),
+                                    static_cast<int64_t>(c.classes),
+                                    c.blank,
+                                    c.merge_repeats,
+                                    &length,
+                                    labels.data(),
+                                    &count,
+                                    &score};
     row(HostBlock{}, 0, &shared);
     check(c, static_cast<size_t>(count), labels.data(), score);
     for (size_t i = c.labels.size(); i < c.steps; ++i) REQUIRE(labels[i] == -1);
@@ -154,7 +154,36 @@ TEST_CASE("greedy CTC decoding keeps its contract on the CPU") {
 }
 
 TEST_CASE("greedy CTC decoding keeps its contract as a block of GPU threads") {
-  check_block<float, int64_t>();
-  check_block<Half, int32_t>();
-  check_block<BFloat16, int64_t>();
+  check_block<float>();
+  check_block<Half>();
+  check_block<BFloat16>();
+}
+
+TEST_CASE("labels of several sequences are put one behind the other") {
+  constexpr int64_t kSequences = 300;
+  constexpr int64_t kSteps = 7;
+  std::vector<int64_t> labels(kSequences * kSteps, -1);
+  std::vector<int64_t> counts(kSequences);
+  std::vector<int64_t> values;
+  std::vector<int64_t> splits{0};
+  for (int64_t row = 0; row < kSequences; ++row) {
+    counts[row] = row * row % (kSteps + 1);
+    for (int64_t i = 0; i < counts[row]; ++i) {
+      labels[row * kSteps + i] = 1000 * row + i;
+      values.push_back(1000 * row + i);
+    }
+    splits.push_back(static_cast<int64_t>(values.size()));
+  }
+  std::vector<int64_t> got(values.size() + 1, -7);
+  std::vector<int64_t> got_splits(kSequences + 1, -7);
+  int64_t total = -7;
+  const CtcFlattenRow flatten{labels.data(), counts.data(),     kSequences, kSteps,
+                              got.data(),    got_splits.data(), &total};
+  CtcFlattenRow::Shared shared;
+  for (int64_t row = 0; row <= kSequences; ++row) flatten(HostBlock{}, row, &shared);
+  CHECK(total == static_cast<int64_t>(values.size()));
+  CHECK(got.back() == -7);
+  got.pop_back();
+  CHECK(got == values);
+  CHECK(got_splits == splits);
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "kernels/softmax_topk.h"
+#include "kernels/softmax_top_k.h"
 
 #include <doctest/doctest.h>
 
@@ -11,19 +11,19 @@
 #include <vector>
 
 #include "kernel_isas.h"
-#include "kernels/softmax_topk_block.h"
+#include "kernels/softmax_top_k_block.h"
 
 using namespace zerolane;
 using namespace zerolane::kernels;
 
 namespace zerolane::kernels {
-ZL_DECLARE_ISA(void, softmax_topk_float32,
+ZL_DECLARE_ISA(void, softmax_top_k_float32,
                (const float* logits, float* probability, int64_t* index, size_t rows,
                 size_t classes, size_t k, float temperature, uint64_t* scratch))
-ZL_DECLARE_ISA(void, softmax_topk_float16,
+ZL_DECLARE_ISA(void, softmax_top_k_float16,
                (const Half* logits, Half* probability, int64_t* index, size_t rows, size_t classes,
                 size_t k, float temperature, uint64_t* scratch))
-ZL_DECLARE_ISA(void, softmax_topk_bfloat16,
+ZL_DECLARE_ISA(void, softmax_top_k_bfloat16,
                (const BFloat16* logits, BFloat16* probability, int64_t* index, size_t rows,
                 size_t classes, size_t k, float temperature, uint64_t* scratch))
 }  // namespace zerolane::kernels
@@ -152,13 +152,13 @@ void check_block() {
   for (const Case<Element>& c : cases<Element>()) {
     std::vector<Element> probability(c.rows * c.k);
     std::vector<int64_t> index(c.rows * c.k, -7);
-    const SoftmaxTopkRow<Element> row_of{c.logits.data(),
+    const SoftmaxTopKRow<Element> row_of{c.logits.data(),
                                          probability.data(),
                                          index.data(),
                                          static_cast<int64_t>(c.classes),
                                          static_cast<int64_t>(c.k),
                                          1.0F / c.temperature};
-    typename SoftmaxTopkRow<Element>::Shared shared;
+    typename SoftmaxTopKRow<Element>::Shared shared;
     for (size_t row = 0; row < c.rows; ++row) {
       row_of(HostBlock{}, static_cast<int64_t>(row), &shared);
     }
@@ -169,9 +169,9 @@ void check_block() {
 }  // namespace
 
 TEST_CASE("softmax with top k keeps its contract on the CPU") {
-  ZL_FOR_EACH_ISA(softmax_topk_float32, check_kernel<float>);
-  ZL_FOR_EACH_ISA(softmax_topk_float16, check_kernel<Half>);
-  ZL_FOR_EACH_ISA(softmax_topk_bfloat16, check_kernel<BFloat16>);
+  ZL_FOR_EACH_ISA(softmax_top_k_float32, check_kernel<float>);
+  ZL_FOR_EACH_ISA(softmax_top_k_float16, check_kernel<Half>);
+  ZL_FOR_EACH_ISA(softmax_top_k_bfloat16, check_kernel<BFloat16>);
 }
 
 TEST_CASE("softmax with top k keeps its contract as a block of GPU threads") {
@@ -187,10 +187,10 @@ TEST_CASE("sorted, reversed and equal logits are no trouble for top k") {
     for (size_t i = 0; i < kClasses; ++i) x[i] = static_cast<float>(step) * static_cast<float>(i);
     std::vector<float> probability(kClasses);
     std::vector<int64_t> index(kClasses);
-    std::vector<uint64_t> scratch(softmax_topk_scratch(kClasses, kClasses) / sizeof(uint64_t));
+    std::vector<uint64_t> scratch(softmax_top_k_scratch(kClasses, kClasses) / sizeof(uint64_t));
     REQUIRE(scratch.size() == kClasses);
-    softmax_topk(x.data(), probability.data(), index.data(), 1, kClasses, kClasses, 1.0F,
-                 scratch.data());
+    softmax_top_k(x.data(), probability.data(), index.data(), 1, kClasses, kClasses, 1.0F,
+                  scratch.data());
     for (size_t j = 0; j < kClasses; ++j) {
       REQUIRE(index[j] == static_cast<int64_t>(step > 0 ? kClasses - 1 - j : j));
     }

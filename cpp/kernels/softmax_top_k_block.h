@@ -9,11 +9,11 @@
 
 namespace zerolane::kernels {
 
-// One row of softmax_topk() for a block of GPU threads. The k largest keys are found digit by digit
-// from the top (radix select), gathered in any order and sorted. Keys differ, so the result does
-// not depend on the order of the threads.
+// One row of softmax_top_k() for a block of GPU threads. The k largest keys are found digit by
+// digit from the top (radix select), gathered in any order and sorted. Keys differ, so the result
+// does not depend on the order of the threads.
 template <typename Element>
-struct SoftmaxTopkRow {
+struct SoftmaxTopKRow {
   const Element* logits;
   Element* probability;
   int64_t* index;

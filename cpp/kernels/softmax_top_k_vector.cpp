@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "kernels/softmax_topk.h"
+#include "kernels/softmax_top_k.h"
 
 #include "kernels/lanes.h"
 #include "kernels/order_element.h"
@@ -231,19 +231,19 @@ void run(const Element* logits, Element* probability, int64_t* index, size_t row
 
 }  // namespace
 
-void softmax_topk_float32(const float* logits, float* probability, int64_t* index, size_t rows,
-                          size_t classes, size_t k, float temperature, uint64_t* scratch) {
+void softmax_top_k_float32(const float* logits, float* probability, int64_t* index, size_t rows,
+                           size_t classes, size_t k, float temperature, uint64_t* scratch) {
   run(logits, probability, index, rows, classes, k, temperature, scratch);
 }
 
-void softmax_topk_float16(const Half* logits, Half* probability, int64_t* index, size_t rows,
-                          size_t classes, size_t k, float temperature, uint64_t* scratch) {
+void softmax_top_k_float16(const Half* logits, Half* probability, int64_t* index, size_t rows,
+                           size_t classes, size_t k, float temperature, uint64_t* scratch) {
   run(logits, probability, index, rows, classes, k, temperature, scratch);
 }
 
-void softmax_topk_bfloat16(const BFloat16* logits, BFloat16* probability, int64_t* index,
-                           size_t rows, size_t classes, size_t k, float temperature,
-                           uint64_t* scratch) {
+void softmax_top_k_bfloat16(const BFloat16* logits, BFloat16* probability, int64_t* index,
+                            size_t rows, size_t classes, size_t k, float temperature,
+                            uint64_t* scratch) {
   run(logits, probability, index, rows, classes, k, temperature, scratch);
 }
 

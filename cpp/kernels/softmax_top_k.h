@@ -23,15 +23,15 @@ namespace zerolane::kernels {
 // [rows, classes], `probability` and `index` are [rows, k]; 1 <= k <= classes < 2^32;
 // 1e-30 <= temperature. Relative error of a float probability: (4 + |x - m| / temperature) 2^-24.
 //
-// `scratch` has softmax_topk_scratch(classes, k) bytes, aligned to 8; null where that is 0, which
+// `scratch` has softmax_top_k_scratch(classes, k) bytes, aligned to 8; null where that is 0, which
 // it is where k is small.
-size_t softmax_topk_scratch(size_t classes, size_t k) noexcept;
+size_t softmax_top_k_scratch(size_t classes, size_t k) noexcept;
 
-void softmax_topk(const float* logits, float* probability, int64_t* index, size_t rows,
-                  size_t classes, size_t k, float temperature, void* scratch) noexcept;
-void softmax_topk(const Half* logits, Half* probability, int64_t* index, size_t rows,
-                  size_t classes, size_t k, float temperature, void* scratch) noexcept;
-void softmax_topk(const BFloat16* logits, BFloat16* probability, int64_t* index, size_t rows,
-                  size_t classes, size_t k, float temperature, void* scratch) noexcept;
+void softmax_top_k(const float* logits, float* probability, int64_t* index, size_t rows,
+                   size_t classes, size_t k, float temperature, void* scratch) noexcept;
+void softmax_top_k(const Half* logits, Half* probability, int64_t* index, size_t rows,
+                   size_t classes, size_t k, float temperature, void* scratch) noexcept;
+void softmax_top_k(const BFloat16* logits, BFloat16* probability, int64_t* index, size_t rows,
+                   size_t classes, size_t k, float temperature, void* scratch) noexcept;
 
 }  // namespace zerolane::kernels
