@@ -27,7 +27,8 @@ def area_weights(to: int, source: int) -> Floats:
     edges = np.arange(to + 1)[:, None] * source / to
     pixel = np.arange(source)
     covered = np.minimum(edges[1:], pixel + 1) - np.maximum(edges[:-1], pixel)
-    return np.maximum(covered, 0) * to / source
+    shares: Floats = np.maximum(covered, 0) * to / source
+    return shares
 
 
 def resized(images: NDArray[np.uint8], height: int, width: int, interpolation: str) -> Floats:
@@ -35,7 +36,9 @@ def resized(images: NDArray[np.uint8], height: int, width: int, interpolation: s
     weights = {"bilinear": bilinear_weights, "area": area_weights}[interpolation]
     rows = weights(height, images.shape[1])
     columns = weights(width, images.shape[2])
-    return np.einsum("yi,nijc,xj->nyxc", rows, images.astype(np.float64), columns, optimize=True)
+    planes = images.astype(np.float64)
+    made: Floats = np.einsum("yi,nijc,xj->nyxc", rows, planes, columns, optimize=True)
+    return made
 
 
 def channel_order(channels: int, swap_red_blue: bool) -> list[int]:
