@@ -1,4 +1,4 @@
-"""The built-in ops on a GPU: every case of `zerolane op test`, by the CUDA body and in an engine."""
+"""The built-in ops on a GPU: every case of `zerolane op test`, by CUDA body and in an engine."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from tests.build.library import require_rtx
 from tests.ops import plugin_models as models
 from tests.ops.build import graph, op_node, plugin_library
 from tests.python.messages import assert_three_parts
-from zerolane.engine import op_libraries
+from zerolane.ops import engines
 
 pytest.importorskip("onnx", reason="models are made with onnx")
 
@@ -332,5 +332,5 @@ def test_a_library_that_was_written_since_it_was_loaded(
     stamp = libraries._stamps[path]
     monkeypatch.setitem(libraries._stamps, path, (*stamp[:3], stamp[3] - 1))
     with pytest.raises(zl.Unavailable, match="was written since this process loaded it") as caught:
-        op_libraries.uses([("plug", "Scale", 1)], "m.onnx")
+        engines.uses([("plug", "Scale", 1)], "m.onnx")
     assert_three_parts(str(caught.value))

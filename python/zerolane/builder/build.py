@@ -19,9 +19,10 @@ from zerolane.builder.progress import Forecast, Phases, Progress, Teller, report
 from zerolane.builder.request import PRECISIONS, BuilderLibrary
 from zerolane.builder.source import Source, open_source, read_path
 from zerolane.builder.work import Stop, Work
-from zerolane.engine import Cache, Engine, Manifest, op_libraries
+from zerolane.engine import Cache, Engine, Manifest
 from zerolane.engine.atomic import write_atomic
 from zerolane.engine.manifest import now
+from zerolane.engine.op_libraries import OpLibraryUse
 from zerolane.errors import Cancelled, DeadlineExceeded, InvalidArgument, Unsupported
 
 BACKENDS = ("tensorrt", "tensorrt-rtx")
@@ -112,7 +113,7 @@ class Build:
         self._source = open_source(model, self._options.folder)
         _refuse_inputs_and_outputs(self._source)
         self._profiles = read_profiles(self._source.inputs, shapes, profiles)
-        self._ops = op_libraries.uses(self._source.facts["ops"], self._source.name)
+        self._ops = _op_libraries(self._source)
         self._cache = _open_cache(cache)
         self._stop = Stop()
         self.from_cache = False
@@ -131,7 +132,7 @@ class Build:
         source = open_source(model, None)
         _refuse_inputs_and_outputs(source)
         library = request.find_library(backend)
-        ops = op_libraries.uses(source.facts["ops"], source.name)
+        ops = _op_libraries(source)
         asked = request.native_options(BuildOptions(), (), plugins=bool(ops)) | {"parse_only": True}
         paths = tuple(use.path for use in ops)
         work = Work(source.name, library.path, source.path, source.content, asked, None, paths)
@@ -372,3 +373,12 @@ def _open_cache(cache: bool | str | os.PathLike[str]) -> Cache | None:
         return Cache(read_path(cache, "cache"))
     _check("cache", cache, False, "True, False or a folder")
     return None
+
+
+def _op_libraries(source: Source) -> tuple[OpLibraryUse, ...]:
+    """Those that define the model's ops."""
+    if not source.facts["ops"]:
+        return ()  # most models: without importing what ops need
+    from zerolane.ops import engines
+
+    return engines.uses(source.facts["ops"], source.name)

@@ -1,14 +1,13 @@
-"""Libraries of ops that engines need: named in manifests, found again by content, loaded."""
+"""Libraries of ops that engines need, as manifests name them: by content."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from zerolane import _native
-from zerolane.errors import NotFound, Unavailable, Unsupported
+from zerolane.errors import NotFound
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,100 +28,13 @@ class OpLibraryUse:
         return f"{self.name} {self.version} ({', '.join(sorted(self.ops))})"
 
 
-def uses(ops: Iterable[tuple[str, str, int]], model: str) -> tuple[OpLibraryUse, ...]:
-    """The libraries that define a model's ops: rows of domain, name, imported version.
-
-    Loads installed libraries. Ops that none defines are left out: the vendor's library may know
-    them. Raises Unsupported for ops that are defined in Python.
-    """
-    ops = tuple(ops)
-    if not ops:
-        return ()  # without importing what ops need
-    from zerolane.ops import library as libraries
-
-    found: dict[str, dict[str, int]] = {}
-    for domain, name, version in ops:
-        full = f"{domain}::{name}"
-        most = version if 0 < version < 2**31 else 2**31 - 1
-        if _native.find_op(full, most) is None:
-            libraries.resolve(domain)
-        row = _native.find_op(full, most)
-        if row is None:
-            continue
-        if not row["library"]:
-            raise Unsupported(
-                f"building {model}: op {full} is defined in Python by this process, expected an op "
-                "of a library, which an engine can name; write it in C++ (zerolane/op.h), or run "
-                "the model with backend='onnxruntime'",
-                full,
-            )
-        found.setdefault(row["library"], {})[full] = row["version"]
-    known = {library.path: library for library in libraries.loaded()}
-    return tuple(
-        OpLibraryUse(known[path].name, known[path].version, path, _digest_of_loaded(path), used)
-        for path, used in sorted(found.items())
-    )
-
-
-def load(uses: Sequence[OpLibraryUse], folder: str | None) -> list[tuple[str, dict[str, int]]]:
-    """Load the libraries that an engine needs; return their paths, and the ops it has of each.
-
-    Only a file with the very content is taken: one that is loaded already, the one at the recorded
-    path, one of that name in `folder` (the engine's own), zerolane's, an installed package's.
-    Raises Unavailable where there is none.
-    """
-    return [(_load(use, folder), dict(use.ops)) for use in uses]
-
-
-def _load(use: OpLibraryUse, folder: str | None) -> str:
-    from zerolane.ops import library as libraries
-
-    path = _loaded(use)
-    if path is not None:
-        return path
-    places = [use.path]
-    if folder is not None:
-        places.append(os.path.join(folder, os.path.basename(use.path)))
-    for place in places:
-        if digest_if_there(place) == use.sha256:
-            return libraries.load(place).path
-    for name in use.ops:
-        libraries.resolve(name.partition("::")[0])
-    path = _loaded(use)
-    if path is None:
-        raise libraries.missing_library(use.name, use.path, use.sha256)
-    return path
-
-
-def _loaded(use: OpLibraryUse) -> str | None:
-    """The library of this content that this process has loaded."""
-    from zerolane.ops import library as libraries
-
-    for library in libraries.loaded():
-        mine = library.name == use.name and library.version == use.version and library.path
-        if mine and not libraries.changed(library.path) and _digest(library.path) == use.sha256:
-            return library.path
-    return None
-
-
-def _digest_of_loaded(path: str) -> str:
-    from zerolane.ops import library as libraries
-
-    if libraries.changed(path):
-        raise Unavailable(
-            f"building with op library {os.path.basename(path)}: {path!r} was written since this "
-            "process loaded it, expected the same file; start the program again",
-            path,
-        )
-    return _digest(path)
-
-
 def digest_if_there(path: str) -> str | None:
     """The digest of a file; None where there is none."""
-    return _digest(path) if os.path.isfile(path) else None
+    return digest(path) if os.path.isfile(path) else None
 
 
-def _digest(path: str) -> str:
+def digest(path: str) -> str:
+    """SHA-256 of a file, in hexadecimal."""
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -288,10 +288,10 @@ def _load_engine(
     engines.check_device(manifest, gpu)
     ops: list[tuple[str, dict[str, int]]] = []
     if manifest.op_libraries:
-        from zerolane.engine import op_libraries
+        from zerolane.ops import engines as op_engines
 
         folder = os.path.dirname(os.path.abspath(source)) if isinstance(source, str) else None
-        ops = op_libraries.load(manifest.op_libraries, folder)
+        ops = op_engines.load(manifest.op_libraries, folder)
     native = engines.native_options(
         engine,
         os.path.basename(name) if name is not None else manifest.model,
