@@ -253,7 +253,8 @@ void check_load(const Runtime& rt, OrtStatus* status, bool only_model, const std
                  "export it for an older opset, or install a newer or another onnxruntime"};
     } else if (lacks_file(failure)) {
       verdict = {Code::kNotFound, "put its files of weights beside it; in memory it can have none"};
-    } else if (only_model || failure.says("invalid model")) {
+    } else if (only_model || failure.says("invalid model") ||
+               failure.says("External initializer")) {  // its file of weights is too short
       verdict = {Code::kInvalidModel, kExportAgain};
     }
   }

@@ -239,7 +239,7 @@ def test_options_that_the_library_takes(option: Any) -> None:
 @pytest.mark.parametrize(
     ("option", "error"),
     [
-        ({"hardware_compatibility": "ampere+"}, zl.InvalidArgument),
+        ({"hardware_compatibility": "ampere+"}, zl.Unsupported),
         ({"version_compatible": True}, zl.Error),
         ({"memory_pools": {"dla_managed_sram": 2**20}}, zl.InvalidArgument),
     ],
