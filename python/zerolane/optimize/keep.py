@@ -30,6 +30,7 @@ FRAGILE: dict[str, str] = {
     **dict.fromkeys(("HannWindow", "HammingWindow", "BlackmanWindow", "MelWeightMatrix"), _MADE),
     **dict.fromkeys(("RoiAlign", "MaxRoiPool", "AffineGrid", "GridSample"), _PLACES),
     **dict.fromkeys(("DFT", "STFT"), _WAVES),
+    "Celu": "TensorRT-RTX 1.7 does not parse it in {dtype}",
     "LinearAttention": "it adds up its state over all steps, which {dtype} does not hold",
     "MeanVarianceNormalization": "ONNX Runtime 1.31 and TensorRT-RTX 1.7 do not load it in {dtype}",
 }
