@@ -51,25 +51,23 @@ def box_decode(
         logits = t.reshape(*t.shape[:2], 4, bins)
         left, top, right, bottom = np.moveaxis(_mean_bin(logits) * stride[:, None], -1, 0)
         corners = np.stack([x - left, y - top, x + right, y + bottom], -1)
-        return corners if box_format == "corners" else np.stack(_centered(corners, "corners"), -1)
+        return (
+            corners
+            if box_format == "corners"
+            else np.moveaxis(_centered(corners, "corners"), 0, -1)
+        )
     sizes = np.array(anchor_sizes).reshape(len(strides), -1, 2)
     x, y, stride = _grid(image_size, strides, sizes.shape[1], 0.0)
     cells = [-(-image_size[0] // s) * -(-image_size[1] // s) for s in strides]
     size = np.concatenate([np.repeat(of, n, 0) for of, n in zip(sizes, cells, strict=True)])
     s = 1 / (1 + np.exp(-t))
     if mode == "yolov3":
-        return _boxes(
-            x + s[..., 0] * stride,
-            y + s[..., 1] * stride,
-            *np.moveaxis(size * np.exp(t[..., 2:]), -1, 0),
-            box_format,
-        )
-    return _boxes(
-        x + (2 * s[..., 0] - 0.5) * stride,
-        y + (2 * s[..., 1] - 0.5) * stride,
-        *np.moveaxis(size * (2 * s[..., 2:]) ** 2, -1, 0),
-        box_format,
-    )
+        x, y = x + s[..., 0] * stride, y + s[..., 1] * stride
+        width, height = np.moveaxis(size * np.exp(t[..., 2:]), -1, 0)
+    else:
+        x, y = x + (2 * s[..., 0] - 0.5) * stride, y + (2 * s[..., 1] - 0.5) * stride
+        width, height = np.moveaxis(size * (2 * s[..., 2:]) ** 2, -1, 0)
+    return _boxes(x, y, width, height, box_format)
 
 
 def _grid(
