@@ -7,6 +7,9 @@
 #if defined(__AVX2__)
 #include <immintrin.h>
 #endif
+#if defined(__AVX512F__)
+#include "kernels/image_permuted.h"
+#endif
 
 namespace zerolane::kernels::ZL_ISA {
 namespace {
@@ -147,24 +150,68 @@ void fill(Element* to, int64_t count, Element value) {
   from_float(row, plane, static_cast<size_t>(count));
 }
 
+// What makes rows of the place from rows of a picture.
+class RowMixer {
+ public:
+  RowMixer(const ImageToPlanes& what, void* scratch)
+      : what_(what), middle_(span_middle(what.in_height, what.height)) {
+    const ImageScratch places(what);
+    auto* const start = static_cast<char*>(scratch);
+    spans_ = reinterpret_cast<Span*>(start + places.spans);
+    row_ = reinterpret_cast<float*>(start + places.row);
+    bool pairs = true;
+    for (int32_t x = 0; x < what.width; ++x) {
+      spans_[x] = span_of(what.interpolation, x, what.in_width, what.width);
+      pairs = pairs && spans_[x].count <= 2;
+    }
+    mix_columns_ = mixer(what.channels, pairs);
+    // Read behind the last pixel, with weight 0: must be numbers.
+    const int32_t elements = what.in_width * what.channels;
+    fill(row_ + elements, kImageRowSlack, 0.0F);
+#if defined(__AVX512F__)
+    columns_ = {reinterpret_cast<int32_t*>(start + places.first),
+                reinterpret_cast<float*>(start + places.tail)};
+    apart_ = what.channels == kPermutedChannels && permute_columns(spans_, what.width, columns_);
+    for (int32_t c = 0; apart_ && c < kPermutedChannels; ++c) {
+      rows_[c] = row_ + c * (what.in_width + kImageRowSlack);
+      fill(rows_[c] + what.in_width, kImageRowSlack, 0.0F);
+    }
+#endif
+  }
+
+  // Row y of the place, a row for each channel.
+  void mix(const uint8_t* image, int32_t y, float* const* to) const {
+    const Span rows = span_of(what_.interpolation, y, what_.in_height, what_.height);
+#if defined(__AVX512F__)
+    if (apart_) {
+      mix_rows_apart(image, what_.in_width, rows, middle_, rows_);
+      mix_columns_apart(what_, columns_, rows_, to);
+      return;
+    }
+#endif
+    mix_rows(image, what_.in_width * what_.channels, rows, middle_, row_);
+    mix_columns_(what_, row_, spans_, to);
+  }
+
+ private:
+  const ImageToPlanes& what_;
+  float middle_;
+  Span* spans_;
+  float* row_;
+  MixColumns mix_columns_;
+#if defined(__AVX512F__)
+  bool apart_;
+  PermutedColumns columns_;
+  float* rows_[kPermutedChannels];
+#endif
+};
+
 template <class Element>
 void convert(const ImageToPlanes& what, const uint8_t* images, int64_t batch, Element* planes,
              void* scratch) {
-  const ImageScratch places(what);
-  auto* spans = reinterpret_cast<Span*>(static_cast<char*>(scratch) + places.spans);
-  auto* row = reinterpret_cast<float*>(static_cast<char*>(scratch) + places.row);
-  auto* rounded_later = reinterpret_cast<float*>(static_cast<char*>(scratch) + places.planes);
-  const int32_t elements = what.in_width * what.channels;
-  const float middle = span_middle(what.in_height, what.height);
-  bool pairs = true;
-  for (int32_t x = 0; x < what.width; ++x) {
-    spans[x] = span_of(what.interpolation, x, what.in_width, what.width);
-    pairs = pairs && spans[x].count <= 2;
-  }
-  const MixColumns mix_columns = mixer(what.channels, pairs);
-  // Read behind the last pixel, with weight 0: must be a number.
-  fill(row + elements, kImageRowSlack, 0.0F);
-
+  const RowMixer mixer(what, scratch);
+  auto* rounded_later =
+      reinterpret_cast<float*>(static_cast<char*>(scratch) + ImageScratch(what).planes);
   Element border[kMostChannels];
   for (int32_t c = 0; c < what.channels; ++c) border[c] = static_cast<Element>(what.border[c]);
   const int64_t width = what.out_width;
@@ -179,15 +226,14 @@ void convert(const ImageToPlanes& what, const uint8_t* images, int64_t batch, El
       fill(outputs[c] + bottom, plane - bottom, border[c]);
       outputs[c] += what.top * width;
     }
-    const uint8_t* image = images + n * what.in_height * elements;
+    const uint8_t* image =
+        images + n * what.in_height * static_cast<int64_t>(what.in_width) * what.channels;
     for (int32_t y = 0; y < what.height; ++y) {
-      mix_rows(image, elements, span_of(what.interpolation, y, what.in_height, what.height), middle,
-               row);
       float* mixed[kMostChannels];
       for (int32_t c = 0; c < what.channels; ++c) {
         mixed[c] = mixed_into(outputs[c] + what.left, rounded_later + c * what.width);
       }
-      mix_columns(what, row, spans, mixed);
+      mixer.mix(image, y, mixed);
       for (int32_t c = 0; c < what.channels; ++c) {
         fill(outputs[c], what.left, border[c]);
         finish(mixed[c], outputs[c] + what.left, what.width);

@@ -14,22 +14,25 @@ ZL_DECLARE_ISA(void, image_to_planes_half,
                (const ImageToPlanes& what, const uint8_t* images, int64_t batch, Half* planes,
                 void* scratch))
 
-// Elements behind a mixed row that are read as a whole pixel.
-constexpr int32_t kImageRowSlack = 2 * kMostChannels;
+// Elements behind a mixed row that are read, with weight 0.
+constexpr int32_t kImageRowSlack = 32;
 
 // Where things lie in the scratch memory, in bytes.
 struct ImageScratch {
   [[gnu::always_inline]] explicit ImageScratch(const ImageToPlanes& what)
       : spans(0),
-        row(up(static_cast<size_t>(what.width) * sizeof(Span))),
-        planes(row + up((static_cast<size_t>(what.in_width) * static_cast<size_t>(what.channels) +
-                         kImageRowSlack) *
-                        sizeof(float))),
+        first(up(static_cast<size_t>(what.width) * sizeof(Span))),
+        tail(first + up(static_cast<size_t>(what.width) * sizeof(int32_t))),
+        row(tail + up(static_cast<size_t>(what.width) * sizeof(float))),
+        planes(row + up((static_cast<size_t>(what.in_width) + kImageRowSlack) *
+                        static_cast<size_t>(what.channels) * sizeof(float))),
         bytes(planes + static_cast<size_t>(what.width) * static_cast<size_t>(what.channels) *
                            sizeof(float)) {}
 
   size_t spans;
-  size_t row;
+  size_t first;  // of each span, and its tail, in whole vectors
+  size_t tail;
+  size_t row;     // mixed, its channels side by side or one after the other
   size_t planes;  // one row of each, before it is rounded to Half
   size_t bytes;
 
