@@ -9,7 +9,18 @@ import sys
 
 from bench import report, settings
 
-NAMES = ("call", "instructions", "gil", "import", "load", "memory", "cache", "build", "op_cost")
+NAMES = (
+    "call",
+    "instructions",
+    "gil",
+    "import",
+    "load",
+    "memory",
+    "cache",
+    "build",
+    "op_cost",
+    "ops_heads",
+)
 
 
 def main() -> int:

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <cmath>
-
+#include "kernels/scaled_gelu.h"
 #include "ops/list.h"
 #include "zerolane/op.h"
+
+#ifdef ZL_OPS_CUDA
+#include "kernels/scaled_gelu_cuda.h"
+#endif
 
 namespace zerolane::ops {
 namespace {
@@ -24,6 +27,9 @@ struct ScaledGelu {
     op.input("x", T, "any shape");
     op.output("y", T, "the shape of x");
     op.cpu(T);
+#ifdef ZL_OPS_CUDA
+    op.cuda(T);
+#endif
   }
 
   void shape(op::Shapes& shapes) const { shapes.output(0, shapes.dims(0)); }
@@ -31,14 +37,22 @@ struct ScaledGelu {
   template <typename Element>
   void cpu(const op::Call& call) const {
     const auto x = call.input<Element>(0);
-    const auto y = call.output<Element>(0);
-    const bool tanh = approximate == "tanh";
-    for (int64_t i = 0; i < x.size(); ++i) {
-      const double v = static_cast<double>(alpha) * static_cast<double>(x[i]);
-      const double gate = tanh ? std::tanh(0.7978845608028654 * (v + 0.044715 * v * v * v))
-                               : std::erf(v * M_SQRT1_2);
-      y[i] = static_cast<Element>(static_cast<float>(scale * 0.5 * v * (1 + gate)));
-    }
+    kernels::scaled_gelu(x.data(), call.output<Element>(0).data(), static_cast<size_t>(x.size()),
+                         alpha, scale, form());
+  }
+
+#ifdef ZL_OPS_CUDA
+  template <typename Element>
+  int cuda(const op::Call& call) const {
+    const auto x = call.input<Element>(0);
+    return kernels::scaled_gelu_on(call.stream(), x.data(), call.output<Element>(0).data(),
+                                   x.size(), alpha, scale, form());
+  }
+#endif
+
+ private:
+  kernels::GeluForm form() const {
+    return approximate == "tanh" ? kernels::GeluForm::kTanh : kernels::GeluForm::kErf;
   }
 };
 
