@@ -11,6 +11,7 @@
 #include "core/error.h"
 #include "core/onnx_model.h"
 #include "core/wire.h"
+#include "core/wire_edit.h"
 #include "ort/model_view.h"
 
 namespace zerolane::ort {
@@ -18,35 +19,11 @@ namespace {
 
 constexpr std::string_view kNamePrefix = "zerolane.guard/";
 
-void put_varint(std::string& out, std::uint64_t value) {
-  for (; value >= 0x80; value >>= 7) out += static_cast<char>((value & 0x7f) | 0x80);
-  out += static_cast<char>(value);
-}
-
-void put_int(std::string& out, std::uint32_t field, std::uint64_t value) {
-  put_varint(out, field << 3);
-  put_varint(out, value);
-}
-
-void put_bytes(std::string& out, std::uint32_t field, std::string_view bytes) {
-  put_varint(out, field << 3 | 2);
-  put_varint(out, bytes.size());
-  out += bytes;
-}
-
 // Ordered, as no choice of names makes it slow.
 using NameSet = std::set<std::string_view>;
 
-// Replaces the model's bytes [begin, end).
-struct Edit {
-  std::size_t begin;
-  std::size_t end;
-  std::string bytes;
-};
-
-// One walk through the model that lists edits in the order of the bytes. The length of every
-// message around an edit changes too; each function below returns by how many bytes its part of
-// the file grows.
+// One walk through the model that lists edits in the order of the bytes; its functions return by
+// how many bytes their part of the file grows.
 class Rewriter {
  public:
   // `plans` are in the order of the nodes, which is that of this walk as well.
@@ -55,9 +32,9 @@ class Rewriter {
       : model_(model), view_(view), plans_(plans) {}
 
   // Names in `taken` are not given to guards.
-  std::vector<Edit> run(NameSet taken) {
+  WireEdits run(NameSet taken) {
     taken_ = std::move(taken);
-    edits_.clear();
+    edits_ = {};
     given_.clear();
     next_name_ = next_node_ = next_plan_ = 0;
     bool has_opset = false;
@@ -67,7 +44,7 @@ class Rewriter {
       if (field.is_bytes(25)) edit_function(field);
       if (field.is_bytes(8)) has_opset = has_opset || imports_guard(field);
     }
-    if (!edits_.empty() && !has_opset) insert(model_.size(), guard_opset(8));
+    if (!edits_.empty() && !has_opset) edits_.insert(model_.size(), guard_opset(8));
     return std::move(edits_);
   }
 
@@ -80,37 +57,14 @@ class Rewriter {
   }
 
  private:
-  using Growth = std::int64_t;
-
-  Growth insert(std::size_t offset, std::string bytes) {
-    const auto growth = static_cast<Growth>(bytes.size());
-    edits_.push_back({offset, offset, std::move(bytes)});
-    return growth;
-  }
-
-  // Runs `edit_inside`, then corrects the length written before the message.
-  template <class EditInside>
-  Growth edit_message(const WireField& field, EditInside edit_inside) {
-    const std::size_t slot = edits_.size();
-    edits_.push_back({field.length_offset, field.payload_offset, {}});
-    Growth growth = edit_inside();
-    if (edits_.size() == slot + 1) {
-      edits_.pop_back();
-      return 0;
-    }
-    std::string& length = edits_[slot].bytes;
-    put_varint(length, field.payload.size() + static_cast<std::uint64_t>(growth));
-    growth += static_cast<Growth>(length.size()) -
-              static_cast<Growth>(field.payload_offset - field.length_offset);
-    return growth;
-  }
+  using Growth = WireEdits::Growth;
 
   Growth edit_graph(const WireField& graph, int depth) {
     if (depth > kMaxGraphDepth) {
       throw make_error(Code::kInvalidModel, "guarding a model", "its graphs nest too deep",
                        "check where it comes from");
     }
-    return edit_message(graph, [&] {
+    return edits_.edit_message(graph, [&] {
       Growth growth = 0;
       WireReader reader(graph);
       for (WireField field; reader.next(field);) {
@@ -124,7 +78,7 @@ class Rewriter {
   }
 
   Growth edit_function(const WireField& function) {
-    return edit_message(function, [&] {
+    return edits_.edit_message(function, [&] {
       Growth growth = 0;
       const std::size_t edits_before = edits_.size();
       bool has_opset = false;
@@ -136,7 +90,7 @@ class Rewriter {
         if (field.is_bytes(9)) has_opset = has_opset || imports_guard(field);
       }
       if (edits_.size() != edits_before && !has_opset)
-        growth += insert(function.end_offset(), guard_opset(9));
+        growth += edits_.insert(function.end_offset(), guard_opset(9));
       return growth;
     });
   }
@@ -153,11 +107,11 @@ class Rewriter {
       if (reads.empty()) reads = view_.inputs(view_.nodes()[index])[plan.input];
       std::string guard;
       put_bytes(guard, node.number, guard_node(plan, reads, name));
-      growth += insert(node.offset, std::move(guard));
+      growth += edits_.insert(node.offset, std::move(guard));
       reads = std::move(name);
     }
     if (renamed.empty() && !has_attributes) return 0;
-    growth += edit_message(node, [&] {
+    growth += edits_.edit_message(node, [&] {
       Growth inside = 0;
       std::size_t input = 0;
       WireReader reader(node);
@@ -165,7 +119,7 @@ class Rewriter {
         if (field.is_bytes(5)) inside += edit_attribute(field, depth);
         if (!field.is_bytes(1)) continue;
         const auto found = renamed.find(input++);
-        if (found != renamed.end()) inside += replace_text(field, found->second);
+        if (found != renamed.end()) inside += edits_.replace(field, found->second);
       }
       return inside;
     });
@@ -173,7 +127,7 @@ class Rewriter {
   }
 
   Growth edit_attribute(const WireField& attribute, int depth) {
-    return edit_message(attribute, [&] {
+    return edits_.edit_message(attribute, [&] {
       Growth growth = 0;
       WireReader reader(attribute);
       for (WireField field; reader.next(field);) {
@@ -181,16 +135,6 @@ class Rewriter {
       }
       return growth;
     });
-  }
-
-  Growth replace_text(const WireField& field, std::string_view text) {
-    std::string bytes;
-    put_varint(bytes, text.size());
-    bytes += text;
-    const Growth growth = static_cast<Growth>(bytes.size()) -
-                          static_cast<Growth>(field.end_offset() - field.length_offset);
-    edits_.push_back({field.length_offset, field.end_offset(), std::move(bytes)});
-    return growth;
   }
 
   // Whether the node has attributes.
@@ -260,7 +204,7 @@ class Rewriter {
   std::span<const std::byte> model_;
   const ModelView& view_;
   std::span<const PlannedGuard> plans_;
-  std::vector<Edit> edits_;
+  WireEdits edits_;
   NameSet taken_;
   NameSet found_;
   std::vector<std::string> given_;
@@ -268,25 +212,6 @@ class Rewriter {
   std::size_t next_node_ = 0;
   std::size_t next_plan_ = 0;
 };
-
-std::vector<std::byte> apply_edits(std::span<const std::byte> model,
-                                   const std::vector<Edit>& edits) {
-  std::size_t size = model.size();
-  for (const Edit& edit : edits) size = size + edit.bytes.size() - (edit.end - edit.begin);
-  std::vector<std::byte> out;
-  out.reserve(size);
-  const auto append = [&](std::span<const std::byte> bytes) {
-    out.insert(out.end(), bytes.begin(), bytes.end());
-  };
-  std::size_t done = 0;
-  for (const Edit& edit : edits) {
-    append(model.subspan(done, edit.begin - done));
-    append(std::as_bytes(std::span(edit.bytes)));
-    done = edit.end;
-  }
-  append(model.subspan(done));
-  return out;
-}
 
 [[noreturn]] void fail_without_memory(std::span<const std::byte> model) {
   throw make_error(
@@ -304,9 +229,9 @@ std::optional<std::vector<std::byte>> guard_model(std::span<const std::byte> mod
   if (plans.empty()) return std::nullopt;
   try {
     Rewriter rewriter(model, view, plans);
-    std::vector<Edit> edits = rewriter.run({});
+    WireEdits edits = rewriter.run({});
     if (rewriter.has_clash()) edits = rewriter.run(rewriter.found());
-    return apply_edits(model, edits);
+    return edits.apply(model);
   } catch (const std::bad_alloc&) {
     fail_without_memory(model);
   }
