@@ -180,6 +180,11 @@ py::dict describe_model(const OnnxModel& model) {
   }
   out["metadata"] = metadata;
   out["functions"] = model.function_count;
+  py::list ops;
+  for (const OpUse& use : model.foreign_ops()) {
+    ops.append(py::make_tuple(text(use.domain), text(use.op), use.version));
+  }
+  out["ops"] = ops;
   return out;
 }
 

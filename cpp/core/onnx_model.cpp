@@ -5,8 +5,10 @@
 #include <array>
 #include <charconv>
 #include <cstring>
+#include <deque>
 #include <limits>
 #include <new>
+#include <set>
 #include <stdexcept>
 
 #include "core/error.h"
@@ -375,6 +377,34 @@ OnnxModel read_onnx_model(std::span<const std::byte> bytes) {
 
 bool is_ort_format(std::span<const std::byte> bytes) noexcept {
   return bytes.size() >= 8 && std::memcmp(bytes.data() + 4, "ORTM", 4) == 0;
+}
+
+bool is_vendor_domain(std::string_view domain) noexcept {
+  static constexpr std::string_view kPrefixes[] = {"ai.onnx", "com.microsoft", "com.ms.",
+                                                   "org.pytorch"};
+  return domain.empty() || std::ranges::any_of(kPrefixes, [&](std::string_view prefix) {
+           return domain.starts_with(prefix);
+         });
+}
+
+std::vector<OpUse> OnnxModel::foreign_ops() const {
+  std::set<std::string_view> known;  // functions, and operators that are listed
+  for (const OnnxGraph& graph : graphs) {
+    if (graph.parent == OnnxGraph::kNone) known.insert(graph.label);
+  }
+  std::vector<OpUse> uses;
+  std::deque<std::string> names;
+  for (const OnnxNode& node : nodes) {
+    if (is_vendor_domain(node.domain)) continue;
+    names.push_back(node.domain + "::" + node.op_type);
+    if (!known.insert(names.back()).second) continue;
+    std::int64_t version = 0;
+    for (const auto& [domain, imported] : opsets) {
+      if (domain == node.domain) version = imported;
+    }
+    uses.push_back({node.domain, node.op_type, version});
+  }
+  return uses;
 }
 
 std::string OnnxModel::path(std::size_t graph) const {

@@ -58,6 +58,13 @@ struct OnnxGraph {
   int depth = 0;               // 0: main graph or function
 };
 
+// An operator of somebody's own domain that a model uses.
+struct OpUse {
+  std::string domain;
+  std::string op;
+  std::int64_t version = 0;  // of the domain that the model imports; 0: it does not say
+};
+
 struct OnnxModel {
   std::int64_t ir_version = 0;
   std::int64_t model_version = 0;
@@ -78,12 +85,17 @@ struct OnnxModel {
 
   // "" in the main graph, else like "/If_3/then_branch" or "/my.domain::Swish".
   std::string path(std::size_t graph) const;
+  // The operators that no vendor's domain and no function of the model defines, each once.
+  std::vector<OpUse> foreign_ops() const;
 };
 
 // Reads everything above; payloads of tensors are skipped, not copied. Memory is linear in the
 // size of the file. Throws kInvalidModel for bytes that are no ONNX model, are truncated, or nest
 // more than 64 graphs; kUnsupported for an ORT-format file; kOutOfMemory. Thread-safe.
 OnnxModel read_onnx_model(std::span<const std::byte> bytes);
+
+// Whether the operators of a domain come with the vendor libraries.
+bool is_vendor_domain(std::string_view domain) noexcept;
 
 // Whether these are the first bytes (8 are enough) of onnxruntime's own flatbuffer format.
 bool is_ort_format(std::span<const std::byte> bytes) noexcept;

@@ -220,19 +220,12 @@ bool makes_shapes_from_data(const ModelView& view) {
                      [&](const char* op) { return view.has_op(op); });
 }
 
-// Domains that the library itself fills.
-bool is_vendor_domain(std::string_view domain) {
-  static constexpr std::string_view kPrefixes[] = {"ai.onnx", "com.microsoft", "com.ms.",
-                                                   "org.pytorch"};
-  return domain.empty() || domain == kGuardDomain ||
-         std::ranges::any_of(kPrefixes,
-                             [&](std::string_view prefix) { return domain.starts_with(prefix); });
-}
-
 std::vector<OpUse> uses_of(const ModelView& view) {
   std::vector<OpUse> uses;
   for (const NodeView& node : view.nodes()) {
-    if (is_vendor_domain(node.domain) || view.is_function(node)) continue;
+    if (is_vendor_domain(node.domain) || node.domain == kGuardDomain || view.is_function(node)) {
+      continue;
+    }
     const bool known = std::ranges::any_of(uses, [&](const OpUse& use) {
       return use.domain == node.domain && use.op == node.op_type;
     });

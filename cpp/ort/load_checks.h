@@ -8,14 +8,9 @@
 #include <string>
 #include <vector>
 
-namespace zerolane::ort {
+#include "core/onnx_model.h"
 
-// An operator of somebody's own domain that the model uses.
-struct OpUse {
-  std::string domain;
-  std::string op;
-  std::int64_t version = 0;  // of the domain that the model imports; 0: it does not say
-};
+namespace zerolane::ort {
 
 // What a model means for the way it is loaded.
 struct Examined {
