@@ -8,6 +8,15 @@
 
 namespace zerolane::cuda {
 
+// The GPU that vendor libraries work on in this thread. Throws kUnavailable without CUDA.
+inline int current_device() {
+  const Table& table = open_library();
+  int32_t previous = -1, ours = 0;
+  check(table.make_current(0, &previous), {"cudaSetDevice", 0});
+  if (previous > 0) table.make_current(previous, &ours);
+  return previous > 0 ? previous : 0;
+}
+
 // Makes a GPU the calling thread's current one while it lives, for vendor libraries that work on
 // that one. Lives on the stack.
 class CurrentDevice {

@@ -97,27 +97,27 @@ std::vector<OpInput>& OpCall::inputs(size_t count) {
   return inputs_;
 }
 
-void OpCall::check_inputs() {
-  const OpEntry& entry = state_->entry();
+void resolve_types(const OpState& state, const std::vector<OpInput>& inputs,
+                   std::vector<DType>* types) {
+  const OpEntry& entry = state.entry();
   const auto refuse = [&](const std::string& found, const std::string& remedy,
                           const std::string& subject) {
-    throw make_error(Code::kInvalidArgument, "calling " + state_->where(), found, remedy, subject);
+    throw make_error(Code::kInvalidArgument, "calling " + state.where(), found, remedy, subject);
   };
   const size_t least = entry.least_inputs();
-  if (inputs_.size() < least || (inputs_.size() > entry.inputs.size() && !entry.variadic())) {
+  if (inputs.size() < least || (inputs.size() > entry.inputs.size() && !entry.variadic())) {
     std::string names;
     for (const auto& input : entry.inputs) names += (names.empty() ? "" : ", ") + input.name;
-    refuse(std::to_string(inputs_.size()) + " inputs were given, expected " +
-               std::to_string(least) +
+    refuse(std::to_string(inputs.size()) + " inputs were given, expected " + std::to_string(least) +
                (entry.variadic()               ? " or more"
                 : least != entry.inputs.size() ? " to " + std::to_string(entry.inputs.size())
                                                : "") +
                " (" + names + ")",
            "give those", entry.name);
   }
-  for (size_t i = 0; i < inputs_.size(); ++i) {
+  for (size_t i = 0; i < inputs.size(); ++i) {
     const OpEntry::Argument& argument = entry.input(i);
-    if (!inputs_[i].present) {
+    if (!inputs[i].present) {
       if (argument.kind != kZlOptional) {
         refuse("input '" + argument.name + "' was left out", "give it", argument.name);
       }
@@ -125,22 +125,23 @@ void OpCall::check_inputs() {
     }
     const std::vector<DType>& allowed = entry.types[argument.type];
     const size_t decided_by = entry.decided_by[argument.type];
-    const DType dtype = inputs_[i].dtype;
+    const DType dtype = inputs[i].dtype;
     if (std::find(allowed.begin(), allowed.end(), dtype) == allowed.end()) {
       refuse("input '" + argument.name + "' is of " + std::string(dtype_name(dtype)) +
                  ", expected " + dtype_list(allowed),
              "convert it", argument.name);
     }
-    if (decided_by < i && dtype != inputs_[decided_by].dtype) {
+    if (decided_by < i && dtype != inputs[decided_by].dtype) {
       refuse("input '" + argument.name + "' is of " + std::string(dtype_name(dtype)) +
-                 ", expected " + std::string(dtype_name(inputs_[decided_by].dtype)) +
+                 ", expected " + std::string(dtype_name(inputs[decided_by].dtype)) +
                  " like input '" + entry.input(decided_by).name + "'",
              "convert one of them", argument.name);
     }
   }
-  for (size_t type = 0; type < types_.size(); ++type) {
+  types->resize(entry.types.size());
+  for (size_t type = 0; type < types->size(); ++type) {
     const size_t by = entry.decided_by[type];
-    types_[type] = by < entry.inputs.size() ? inputs_[by].dtype : entry.types[type].front();
+    (*types)[type] = by < entry.inputs.size() ? inputs[by].dtype : entry.types[type].front();
   }
 }
 
@@ -157,7 +158,7 @@ bool OpCall::planned() const {
 void OpCall::plan() {
   if (planned()) return;
   planned_ = filled_ = false;
-  check_inputs();
+  resolve_types(*state_, inputs_, &types_);
   extents_.resize(inputs_.size());
   for (size_t i = 0; i < inputs_.size(); ++i) {
     OpShapes::Extents& extents = extents_[i];

@@ -24,6 +24,11 @@ struct OpInput {
   Shape shape;
 };
 
+// The element type that each type of an op has in a call; shapes and data are not looked at. Throws
+// kInvalidArgument: too few or too many inputs, element types that the op does not take.
+void resolve_types(const OpState& state, const std::vector<OpInput>& inputs,
+                   std::vector<DType>* types);
+
 // Runs an op on memory that the caller gives. Made for one state and used again and again: after
 // the first call with some shapes it makes no heap allocation. One thread at a time.
 //
@@ -38,6 +43,9 @@ class OpCall {
 
   // As the node has them; a variadic input counts once for each tensor. Filled in by the caller.
   std::vector<OpInput>& inputs(size_t count);
+  const OpInput& input(size_t index) const { return inputs_[index]; }
+  // Where the data of an input is, of the type and shape that it had before.
+  void set_input(size_t index, const void* data) { inputs_[index].data = data; }
 
   // Checks the inputs and computes the outputs' types and shapes. Throws kInvalidArgument (too few
   // or too many inputs, element types), kShapeMismatch (by the op), kOutOfMemory (sizes that no
@@ -84,7 +92,6 @@ class OpCall {
   struct Record;  // the ZlCall that the body sees
 
   bool planned() const;
-  void check_inputs();
   void fill_tensors(DLDevice device);
   void check_status(int32_t status);
 
