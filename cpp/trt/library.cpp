@@ -262,8 +262,9 @@ const ParserLibrary& open_parser(Library& library, const std::string& path) {
     try {
       provide_link_name("libtensorrt_rtx.so", library.soname);
     } catch (const Error& error) {
+      parser->plugin_problem = error.what();
       log(LogLevel::kWarning, "zerolane", "tensorrt",
-          std::string(error.what()) + " (models with custom ops would end the process)");
+          std::string(error.what()) + " (models with custom ops cannot be built)");
     }
   }
   open = parser.release();

@@ -48,7 +48,8 @@ struct Library {
 // The ONNX parser of a library, a library of its own.
 struct ParserLibrary {
   std::string path;
-  int version = 0;  // what getNvOnnxParserVersion says
+  int version = 0;             // what getNvOnnxParserVersion says
+  std::string plugin_problem;  // why it would end the process with a plugin; empty: it does not
   void* (*create)(void* network, void* logger, int32_t version) = nullptr;
   void* (*create_refitter)(void* refitter, void* logger, int32_t version) = nullptr;
 };
