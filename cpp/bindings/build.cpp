@@ -85,6 +85,7 @@ trt::BuildOptions read_options(const py::dict& given) {
       static_cast<trt::ProfilingVerbosity>(given["profiling_verbosity"].cast<int>());
   options.log_level = static_cast<LogLevel>(given["log_level"].cast<int>());
   options.parse_only = given.contains("parse_only");
+  options.plugins = given.contains("plugins");
   return options;
 }
 
@@ -119,6 +120,18 @@ py::object describe(const std::optional<trt::UnsupportedGraph>& graph) {
   out["nodes"] = nodes;
   out["parts"] = graph->parts;
   return out;
+}
+
+py::list describe(const std::vector<trt::PluginModel::Asked>& plugins) {
+  py::list rows;
+  for (const trt::PluginModel::Asked& plugin : plugins) {
+    py::dict calls;
+    for (size_t i = 0; i < plugin.calls.size(); ++i) {
+      calls[trt::kPluginCallbacks[i]] = plugin.calls[i];
+    }
+    rows.append(py::make_tuple(text(plugin.op), text(plugin.node), calls));
+  }
+  return rows;
 }
 
 // Calls Python for the build, which runs without the GIL; also lets Ctrl-C end it.
@@ -182,6 +195,7 @@ py::dict build_engine(const std::string& library_path, const std::string& name,
   out["parse_seconds"] = built.parse_seconds;
   out["build_seconds"] = built.build_seconds;
   out["unsupported"] = describe(built.unsupported);
+  out["plugins"] = describe(built.plugins);
   return out;
 }
 

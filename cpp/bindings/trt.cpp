@@ -3,11 +3,14 @@
 
 #include <pybind11/stl.h>
 
+#include <map>
+
 #include "bindings/arrays.h"
 #include "bindings/gil.h"
 #include "bindings/logging.h"
 #include "bindings/text.h"
 #include "core/error.h"
+#include "registry/library.h"
 #include "trt/session.h"
 
 namespace py = pybind11;
@@ -111,6 +114,9 @@ std::unique_ptr<PySession> load_engine(const py::object& library, const py::buff
     for (py::handle name : entry.second) names.push_back(utf8(name));
   }
   settings.info = read_info(options["info"]);
+  trt::PlanFacts facts;
+  for (py::handle name : options["uint8"]) facts.uint8.insert(utf8(name));
+  const py::list op_libraries = options["op_libraries"];
   auto identity = options["identity"].cast<std::string>();
   GilPolicy::Mode gil = parse_gil_mode(options["gil"].cast<std::string>());
   bool copy = options["copy"].cast<bool>();
@@ -118,6 +124,16 @@ std::unique_ptr<PySession> load_engine(const py::object& library, const py::buff
   py::buffer_info info = plan.request();
   std::shared_ptr<Session> session;
   try {
+    for (py::handle row : op_libraries) {
+      auto pair = py::reinterpret_borrow<py::tuple>(row);
+      const std::string file = path_of(pair[0]);
+      const auto wanted = pair[1].cast<std::map<std::string, int>>();
+      ReleaseGil release;
+      for (const OpEntry* op : load_op_library(file).ops) {
+        const auto found = wanted.find(op->name);
+        if (found != wanted.end() && found->second == op->version) facts.ops.push_back(op);
+      }
+    }
     ReleaseGil release;
     trt::Library& opened = trt::open_library(path);
     std::span<const std::byte> bytes(static_cast<const std::byte*>(info.ptr),
@@ -125,7 +141,7 @@ std::unique_ptr<PySession> load_engine(const py::object& library, const py::buff
     std::shared_ptr<trt::Engine> engine;
     {
       trt::Verbosity verbosity(opened.logger, settings.log_level);
-      engine = trt::Engine::load(opened, bytes, settings.name, identity, engine_settings);
+      engine = trt::Engine::load(opened, bytes, settings.name, identity, engine_settings, facts);
     }
     session = trt::make_session(std::move(engine), std::move(settings));
   } catch (...) {

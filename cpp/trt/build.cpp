@@ -3,6 +3,8 @@
 
 #include <chrono>
 #include <exception>
+#include <memory>
+#include <optional>
 #include <utility>
 
 #include "core/error.h"
@@ -19,15 +21,41 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
+// The ops of a model as plugins, and the model that the parser reads.
+struct Plugins {
+  Plugins(const Library& library, const ModelSource& source)
+      : file(source.bytes.empty() ? std::make_optional(MappedFile::open(source.path))
+                                  : std::nullopt),
+        model(file ? file->bytes() : source.bytes, source.name),
+        failures(std::make_shared<PluginFailures>(library.name())) {}
+
+  std::optional<MappedFile> file;
+  PluginModel model;
+  std::vector<std::byte> rewritten;
+  std::shared_ptr<PluginFailures> failures;
+};
+
 // The objects of one build. Members are deleted from the last to the first, as the library wants
-// it; the collector outlives them all.
+// it; the collector and what plugins refer to outlive them all.
 struct Build {
   explicit Build(Library& opened) : library(opened), calls(opened.calls) {}
+
+  // The source with plugins in it, where there are some.
+  ModelSource to_parse(const ModelSource& source) {
+    if (!plugins || plugins->model.empty()) return source;
+    plugins->rewritten = plugins->model.rewrite();
+    return {source.name, source.path, plugins->rewritten};
+  }
+  void rethrow_failures() {
+    if (plugins) plugins->failures->rethrow();
+  }
 
   Library& library;
   const Calls& calls;
   ErrorCollector errors;
+  std::optional<Plugins> plugins;
   Owned<Builder> builder;
+  std::optional<PluginCreators> creators;
   Owned<NetworkDefinition> network;
   Owned<BuilderConfig> config;
   Owned<Parser> parser;
@@ -85,11 +113,49 @@ std::vector<NetworkTensor> read_tensors(Build& build, int32_t count,
     Dims dims = build.calls.Tensor_getDimensions(tensor);
     const char* name = build.calls.Tensor_getName(tensor);
     found.push_back({name == nullptr ? "" : name, build.calls.Tensor_getType(tensor), {}});
+    NetworkTensor& last = found.back();
+    if (build.plugins && build.plugins->model.is_uint8(last.name)) last.type = DataType::kUint8;
     for (int32_t axis = 0; axis < dims.nbDims; ++axis) {
-      found.back().shape.push_back(dims.d[axis]);
+      last.shape.push_back(dims.d[axis]);
     }
   }
   return found;
+}
+
+// What the parser sees of nodes that are plugins.
+void prepare_plugins(Build& build, const ModelSource& model) {
+  const std::string doing = "building " + model.name + ", which uses custom ops";
+  check_takes_plugins(build.library, doing);
+  build.plugins.emplace(build.library, model);
+  if (build.plugins->model.empty()) return;
+  if (const std::string& problem = open_parser(build.library).plugin_problem; !problem.empty()) {
+    throw make_error(Code::kUnavailable, doing,
+                     problem +
+                         ", without which the parser would end "
+                         "the process",
+                     "build it elsewhere", build.library.path);
+  }
+}
+
+void register_plugins(Build& build) {
+  if (!build.plugins || build.plugins->model.empty()) return;
+  const Plugins& plugins = *build.plugins;
+  build.creators.emplace(build.library, build.calls.Builder_getPluginRegistry(build.builder.get()),
+                         plugins.model.ops(), plugins.failures,
+                         plugins.model.make_plugins(build.library, plugins.failures));
+}
+
+// Has the library ask for the shapes of all tensors, which it may put off.
+void ask_for_shapes(Build& build) {
+  const int32_t count = build.calls.NetworkDefinition_getNbLayers(build.network.get());
+  for (int32_t i = 0; i < count; ++i) {
+    const Layer* layer = build.calls.NetworkDefinition_getLayer(build.network.get(), i);
+    const int32_t outputs = layer == nullptr ? 0 : build.calls.Layer_getNbOutputs(layer);
+    for (int32_t k = 0; k < outputs; ++k) {
+      const Tensor* tensor = build.calls.Layer_getOutput(layer, k);
+      if (tensor != nullptr) (void)build.calls.Tensor_getDimensions(tensor);
+    }
+  }
 }
 
 // A shape can only be read from whole numbers along at most one axis.
@@ -146,23 +212,39 @@ void check_stopped(const ModelSource& model, BuildWatch& watch) {
 
 }  // namespace
 
-BuildResult build_engine(Library& library, const ModelSource& model, const BuildOptions& options,
+BuildResult build_engine(Library& library, const ModelSource& source, const BuildOptions& options,
                          BuildWatch& watch) {
   Verbosity verbosity(library.logger, options.log_level);
   Build build(library);
   const Calls& calls = library.calls;
   BuildResult result;
   Clock::time_point start = Clock::now();
+  if (options.plugins) {
+    watch.enter("making ops");
+    prepare_plugins(build, source);
+  }
+  ModelSource model = build.to_parse(source);
   watch.enter("making a builder");
   build.builder = make_builder(library);
   calls.Builder_setErrorRecorder(build.builder.get(), &build.errors);
   open_plugins(library);
-  build.network = make_network(build);
-  build.parser = make_parser(library, build.network.get());
-  watch.enter("reading the model");
+  register_plugins(build);
   LoggedErrors logged;
-  bool parsed = parse(build, model, build.parser.get());
-  check_stopped(model, watch);
+  bool parsed = false;
+  for (bool again = true; again;) {
+    build.parser.reset();
+    build.network.reset();
+    build.network = make_network(build);
+    build.parser = make_parser(library, build.network.get());
+    watch.enter("reading the model");
+    parsed = parse(build, model, build.parser.get());
+    check_stopped(model, watch);
+    if (parsed && build.plugins) ask_for_shapes(build);
+    build.rethrow_failures();
+    // How many extents the data decides is known once the shapes are.
+    again = parsed && build.plugins && build.plugins->model.take_in_counted();
+    if (again) model = build.to_parse(source);
+  }
   if (!parsed) {
     std::vector<ParserComplaint> complaints = read_complaints(calls, build.parser.get());
     if (!about_support(complaints)) {
@@ -199,13 +281,20 @@ BuildResult build_engine(Library& library, const ModelSource& model, const Build
   result.plan = Owned<HostMemory>(calls.Builder_buildSerializedNetwork(
       build.builder.get(), build.network.get(), build.config.get()));
   result.build_seconds = seconds_since(start);
+  if (build.plugins && build.plugins->model.take_in_counted()) {
+    throw make_error(Code::kInternal, "building " + model.name,
+                     "an op counted more extents while it was built than when it was read",
+                     "mend the op: how many it counts must not hang on known()", model.name);
+  }
   if (!result.plan) {
+    build.rethrow_failures();
     check_stopped(model, watch);
     throw_failure(build, "building " + model.name, model.name, logged);
   }
   result.bytes = {static_cast<const std::byte*>(calls.HostMemory_data(result.plan.get())),
                   calls.HostMemory_size(result.plan.get())};
   if (options.timing_cache) result.timing_cache = read_timing_cache(build);
+  if (build.plugins) result.plugins = build.plugins->model.asked();
   watch.enter("ending");
   return result;
 }

@@ -12,6 +12,7 @@
 #include "trt/build_report.h"
 #include "trt/build_watch.h"
 #include "trt/objects.h"
+#include "trt/plugin_model.h"
 
 namespace zerolane::trt {
 
@@ -25,7 +26,8 @@ struct ModelSource {
   std::span<const std::byte> bytes;
 };
 
-// One input or output of the network as the library typed it. -1: a free dimension.
+// One input or output of the network as the library typed it, but for uint8 of plugins, which the
+// library sees as int8. -1: a free dimension.
 struct NetworkTensor {
   std::string name;
   DataType type;
@@ -44,11 +46,13 @@ struct BuildResult {
   double parse_seconds = 0;
   double build_seconds = 0;
   std::optional<UnsupportedGraph> unsupported;
+  std::vector<PluginModel::Asked> plugins;
 };
 
 // Parses and builds on the calling thread; blocks. Any number of threads may build at once.
 // Throws kInvalidModel, kUnsupported, kInvalidArgument, kOutOfMemory, kCancelled (the watch ended
-// it), kBackend; and what the watch's function threw. The library may crash on a damaged model.
+// it), kBackend; what the watch's function threw, and what ops of the model failed with. The
+// library may crash on a damaged model.
 BuildResult build_engine(Library& library, const ModelSource& model, const BuildOptions& options,
                          BuildWatch& watch);
 

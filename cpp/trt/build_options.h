@@ -40,6 +40,7 @@ struct BuildOptions {
   std::string timing_cache_content;
   LogLevel log_level = LogLevel::kWarning;
   bool parse_only = false;  // no plan: only what the parser says
+  bool plugins = false;     // the model uses ops of the registry
 };
 
 }  // namespace zerolane::trt

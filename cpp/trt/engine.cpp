@@ -12,6 +12,7 @@
 #include "core/fork.h"
 #include "core/trace.h"
 #include "cuda/current.h"
+#include "trt/plugin_creators.h"
 
 namespace zerolane::trt {
 namespace {
@@ -75,7 +76,7 @@ Dims to_dims(const Shape& shape) {
 
 std::shared_ptr<Engine> Engine::load(Library& library, std::span<const std::byte> plan,
                                      const std::string& name, const std::string& identity,
-                                     const EngineSettings& settings) {
+                                     const EngineSettings& settings, const PlanFacts& facts) {
   static std::mutex mutex;
   static std::map<Key, std::weak_ptr<Engine>> engines;
   Key key{&library,
@@ -90,17 +91,18 @@ std::shared_ptr<Engine> Engine::load(Library& library, std::span<const std::byte
   if (auto found = engines.find(key); found != engines.end()) {
     if (std::shared_ptr<Engine> engine = found->second.lock()) return engine;
   }
-  auto engine = std::make_shared<Engine>(library, plan, name, settings);
+  auto engine = std::make_shared<Engine>(library, plan, name, settings, facts);
   engines[key] = engine;
   return engine;
 }
 
 Engine::Engine(Library& library, std::span<const std::byte> plan, std::string name,
-               const EngineSettings& settings)
+               const EngineSettings& settings, const PlanFacts& facts)
     : library_(library),
       name_(std::move(name)),
       device_(cuda::open_device(settings.device)),
       activations_(ActivationPool::of(device_)),
+      plugin_failures_(std::make_shared<PluginFailures>(library.name())),
       fork_generation_(fork_generation.load()) {
   const std::string doing = "loading " + name_ + " with " + library_.title();
   trace::Span span("load", name_, static_cast<int64_t>(plan.size()));
@@ -109,9 +111,11 @@ Engine::Engine(Library& library, std::span<const std::byte> plan, std::string na
   runtime_ = make_runtime(library_);
   calls.Runtime_setErrorRecorder(runtime_.get(), &errors_);
   calls.Runtime_setEngineHostCodeAllowed(runtime_.get(), settings.allow_host_code);
+  if (!facts.ops.empty()) register_ops(facts.ops);
   engine_ = Owned<CudaEngine>(
       calls.Runtime_deserializeCudaEngine(runtime_.get(), plan.data(), plan.size()));
   if (!engine_) {
+    plugin_failures_->rethrow();
     Error error = failure(library_, doing, errors_.take(), name_);
     bool other = error.code() == Code::kOutOfMemory || error.code() == Code::kUnavailable ||
                  error.code() == Code::kDevice;
@@ -119,7 +123,7 @@ Engine::Engine(Library& library, std::span<const std::byte> plan, std::string na
     throw Error(Code::kInvalidModel, error.message(), name_);
   }
   calls.CudaEngine_setErrorRecorder(engine_.get(), &errors_);
-  read_tensors();
+  read_tensors(facts);
   read_profiles();
   apply_memory_limit(settings.memory_limit, plan.size());
   cache_ = std::make_unique<RuntimeCacheFile>(library_, engine_.get(), settings.cache_file);
@@ -129,6 +133,7 @@ Engine::~Engine() {
   if (forked_since(fork_generation_)) {  // the driver's threads stayed in the parent
     (void)cache_.release();
     engine_.release();
+    (void)creators_.release();
     runtime_.release();
     return;
   }
@@ -136,10 +141,17 @@ Engine::~Engine() {
   cache_->save();
   cache_.reset();
   engine_.reset();
+  creators_.reset();
   runtime_.reset();
 }
 
-void Engine::read_tensors() {
+void Engine::register_ops(const std::vector<const OpEntry*>& ops) {
+  creators_ = std::make_unique<PluginCreators>(
+      library_, library_.calls.Runtime_getPluginRegistry(runtime_.get()), ops, plugin_failures_,
+      make_from_engine(library_, plugin_failures_, device_.index()));
+}
+
+void Engine::read_tensors(const PlanFacts& facts) {
   const Calls& calls = library_.calls;
   int32_t count = calls.CudaEngine_getNbIOTensors(engine_.get());
   for (int32_t i = 0; i < count; ++i) {
@@ -149,6 +161,9 @@ void Engine::read_tensors() {
     tensor.input = calls.CudaEngine_getTensorIOMode(engine_.get(), name) == TensorIOMode::kInput;
     DataType type = calls.CudaEngine_getTensorDataType(engine_.get(), name);
     tensor.dtype = from_trt(type);
+    if (tensor.dtype == DType::kInt8 && facts.uint8.contains(tensor.name)) {
+      tensor.dtype = DType::kUInt8;
+    }
     tensor.on_host =
         calls.CudaEngine_getTensorLocation(engine_.get(), name) == TensorLocation::kHost;
     tensor.shape = to_vector(calls.CudaEngine_getTensorShape(engine_.get(), name));
@@ -276,6 +291,7 @@ Owned<ExecutionContext> Engine::make_execution(ErrorCollector& errors) const {
           : calls.CudaEngine_createExecutionContext(
                 engine_.get(), ExecutionContextAllocationStrategy::kUserManaged));
   if (!context) {
+    plugin_failures_->rethrow_own();
     std::vector<ReportedError> reported = errors_.take();
     if (reported.empty()) reported = logged.errors();
     throw failure(library_, "making an execution context for " + name_, reported, name_);

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -15,10 +16,17 @@
 #include "trt/activation.h"
 #include "trt/library.h"
 #include "trt/objects.h"
+#include "trt/plugin_failures.h"
 #include "trt/profiles.h"
 #include "trt/runtime_cache.h"
 
+namespace zerolane {
+struct OpEntry;
+}
+
 namespace zerolane::trt {
+
+class PluginCreators;
 
 // What one input or output of an engine is.
 struct IoTensor {
@@ -40,19 +48,27 @@ struct EngineSettings {
   bool operator==(const EngineSettings&) const = default;
 };
 
+// What the plan itself cannot tell; follows from its bytes and whoever built it.
+struct PlanFacts {
+  std::vector<const OpEntry*> ops;  // that it has as plugins
+  // Inputs and outputs of uint8 that it has as int8, because plugins read or write them.
+  std::set<std::string, std::less<>> uint8;
+};
+
 // A deserialised plan: immutable but for refit(). Any thread.
 class Engine {
  public:
   // The engine of a plan; `identity` names the plan's bytes (a digest). Loaded once: while one with
   // the same library, identity and settings lives, that one is returned. The bytes are not needed
   // afterwards. Throws kInvalidModel (no plan, or one of another release or GPU), kUnsupported
-  // (host code that is not allowed), kOutOfMemory.
+  // (host code that is not allowed, ops without a CUDA body), kOutOfMemory, and what ops in it fail
+  // with.
   static std::shared_ptr<Engine> load(Library& library, std::span<const std::byte> plan,
                                       const std::string& name, const std::string& identity,
-                                      const EngineSettings& settings);
+                                      const EngineSettings& settings, const PlanFacts& facts);
 
   Engine(Library& library, std::span<const std::byte> plan, std::string name,
-         const EngineSettings& settings);  // use load()
+         const EngineSettings& settings, const PlanFacts& facts);  // use load()
   ~Engine();
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
@@ -68,6 +84,9 @@ class Engine {
   ActivationPool& activations() const noexcept { return *activations_; }
   // Scratch memory that a run with a profile needs, in bytes.
   size_t activation_bytes(size_t profile) const { return activation_bytes_[profile]; }
+
+  // What its plugins failed with.
+  PluginFailures& plugin_failures() const noexcept { return *plugin_failures_; }
 
   // A new execution context whose scratch memory the caller sets; it reports to `errors`, which
   // outlives it. Throws kOutOfMemory, kBackend.
@@ -118,7 +137,8 @@ class Engine {
   void note_compiled() noexcept;
 
  private:
-  void read_tensors();
+  void register_ops(const std::vector<const OpEntry*>& ops);
+  void read_tensors(const PlanFacts& facts);
   void read_profiles();
   void apply_memory_limit(uint64_t limit, size_t plan_bytes);
   void begin_run();
@@ -129,8 +149,10 @@ class Engine {
   mutable ErrorCollector errors_;  // outlives the objects below
   cuda::CudaDevice& device_;
   std::shared_ptr<ActivationPool> activations_;
+  std::shared_ptr<PluginFailures> plugin_failures_;
   Owned<Runtime> runtime_;
-  Owned<CudaEngine> engine_;  // destroyed before its runtime
+  std::unique_ptr<PluginCreators> creators_;  // in the registry of the runtime
+  Owned<CudaEngine> engine_;                  // destroyed before its runtime
   std::unique_ptr<RuntimeCacheFile> cache_;
   std::vector<IoTensor> inputs_;
   std::vector<IoTensor> outputs_;

@@ -36,6 +36,7 @@ Execution::Execution(Engine& engine, LayerProfile* profile)
 Execution::~Execution() = default;
 
 void Execution::fail(const std::string& doing, const std::string& found) {
+  engine_.plugin_failures().rethrow_own();
   std::vector<ReportedError> reported = errors_.take();
   if (reported.empty()) reported.push_back({ErrorCode::kUnspecifiedError, found});
   throw failure(engine_.library(), doing + " " + engine_.name(), reported, engine_.name());
