@@ -5,8 +5,20 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from zerolane.engine import Engine, Manifest
+from zerolane.engine import Engine, Manifest, OpLibraryUse
 from zerolane.types import TensorSpec
+
+
+def op_library(**changes: Any) -> OpLibraryUse:
+    """A library whose ops an engine has as plugins, with `changes`."""
+    fields = {
+        "name": "my_ops",
+        "version": "1.2",
+        "path": "/opt/libmy_ops.so",
+        "sha256": "c" * 64,
+        "ops": {"my::Scale": 1, "my::Crop": 3},
+    }
+    return OpLibraryUse(**(fields | changes))
 
 
 def manifest(**changes: Any) -> Manifest:
@@ -21,7 +33,7 @@ def manifest(**changes: Any) -> Manifest:
         "profiles": ({"x": ((1, 3), (4, 3), (8, 3))}, {"x": ((16, 3), (16, 3), (16, 3))}),
         "precision": "fp16",
         "flags": {"optimization_level": 3, "refit": True, "pools": {"workspace": 2**33}},
-        "op_libraries": {"libmy_ops.so": "c" * 64},
+        "op_libraries": (op_library(),),
         "compute_capabilities": ("8.9", "12.0"),
         "gpu": "NVIDIA L4",
         "driver": "580.65.06",

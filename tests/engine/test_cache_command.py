@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+import zerolane as zl
 from tests.engine.engines import engine, manifest
 from zerolane.cli.main import cli
 from zerolane.engine import Cache
@@ -62,6 +63,20 @@ def test_ls(cache: Cache) -> None:
     assert entry["bytes"] == cache.path(key).stat().st_size
     assert entry["manifest"]["build_seconds"] == 12.5
     assert listed["bytes"] == sum(e["bytes"] for e in listed["entries"])
+
+
+def test_op_libraries_are_shown(cache: Cache, tmp_path: Path) -> None:
+    put(cache)
+    assert "my_ops 1.2" in " ".join(call("ls").split())
+    (entry,) = told("ls")["entries"]
+    assert entry["manifest"]["op_libraries"][0]["ops"] == {"my::Scale": 1, "my::Crop": 3}
+    differences = told("verify")["entries"][0]["differences"]
+    assert "op_libraries.my_ops 1.2" in {row["part"] for row in differences}
+    path = tmp_path / "x.engine"
+    engine().save(path)
+    told_of = zl.inspect(path).metadata["op_libraries"]
+    assert "my_ops 1.2 (my::Crop, my::Scale) from /opt/libmy_ops.so" in told_of
+    assert "c" * 64 in told_of
 
 
 def test_verify(cache: Cache) -> None:

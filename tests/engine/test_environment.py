@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import zerolane as zl
-from tests.engine.engines import manifest
+from tests.engine.engines import manifest, op_library
 from zerolane import _native
 from zerolane.engine import differences, environment
 from zerolane.runtimes import tensorrt
@@ -36,7 +38,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 def different(**changes: Any) -> list[str]:
-    made = manifest(**changes)
+    made = manifest(**({"op_libraries": ()} | changes))
     return [d.part for d in differences(made.parts(), environment.parts_here(made))]
 
 
@@ -70,6 +72,19 @@ def test_gpus(machine: Any) -> None:
     assert different(platform=here, **own) == []
     machine()  # the engine is for another machine
     assert different(platform=here) == []
+
+
+def test_op_libraries(machine: Any, tmp_path: Path) -> None:
+    here = environment.this_platform()
+    machine(L4)
+    file = tmp_path / "libmy_ops.so"
+    use = op_library(path=str(file), sha256=hashlib.sha256(b"ops").hexdigest())
+    wanted = ["op_libraries.my_ops 1.2"]
+    assert different(platform=here, op_libraries=(use,)) == wanted, "there is no such file"
+    file.write_bytes(b"ops")
+    assert different(platform=here, op_libraries=(use,)) == []
+    file.write_bytes(b"other ops")
+    assert different(platform=here, op_libraries=(use,)) == wanted
 
 
 def test_another_release_of_zerolane(machine: Any) -> None:

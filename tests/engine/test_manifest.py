@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import zerolane as zl
-from tests.engine.engines import manifest, plan
+from tests.engine.engines import manifest, op_library, plan
 from tests.python.messages import assert_three_parts
 from zerolane.engine import Manifest, differences, key
 
@@ -25,11 +25,18 @@ IN_KEY: dict[str, Any] = {
     "profiles": ({"x": ((1, 3), (4, 3), (9, 3))},),
     "precision": None,
     "flags": {"optimization_level": 4, "refit": True, "pools": {"workspace": 2**33}},
-    "op_libraries": {"libmy_ops.so": "d" * 64},
+    "op_libraries": (op_library(sha256="d" * 64),),
     "compute_capabilities": ("8.9",),
     "gpu": "NVIDIA L40",
     "driver": None,
     "zerolane": "9.9.9",
+}
+LIBRARY = {
+    "name": "my_ops",
+    "version": "1.2",
+    "path": "/opt/libmy_ops.so",
+    "sha256": "c" * 64,
+    "ops": {"my::Scale": 1},
 }
 NOT_IN_KEY: dict[str, Any] = {
     "model": "other.onnx",
@@ -67,6 +74,27 @@ def test_order_of_names_does_not_matter_and_order_of_profiles_does() -> None:
     assert manifest(profiles=manifest().profiles[::-1]).key != manifest().key
 
 
+@pytest.mark.parametrize(
+    ("changes", "same"),
+    [
+        ({"path": "/elsewhere/libmy_ops.so"}, True),
+        ({"version": "1.3"}, False),
+        ({"name": "other_ops"}, False),
+        ({"ops": {"my::Scale": 2, "my::Crop": 3}}, False),
+        ({"ops": {"my::Scale": 1}}, False),
+    ],
+)
+def test_what_an_op_library_adds_to_the_key(changes: dict[str, Any], same: bool) -> None:
+    assert (manifest(op_libraries=(op_library(**changes),)).key == manifest().key) is same
+
+
+def test_two_op_libraries_of_one_name() -> None:
+    two = (op_library(), op_library(sha256="d" * 64))
+    assert manifest(op_libraries=two).key != manifest(op_libraries=two[:1]).key
+    text = manifest(op_libraries=two).to_json()
+    assert Manifest.from_json(text, "x.engine").op_libraries == two
+
+
 def test_the_key_is_the_same_in_another_process() -> None:
     code = "from tests.engine.engines import manifest; print(manifest().key)"
     for seed in ("0", "1"):
@@ -90,6 +118,7 @@ def test_through_json_and_back() -> None:
     assert again.key == whole.key
     assert again.profiles[0]["x"] == ((1, 3), (4, 3), (8, 3))
     assert isinstance(again.outputs[0], zl.TensorSpec)
+    assert again.op_libraries == (op_library(),)
     assert again.outputs[0].shape == (None, 10)
     assert again.outputs[1].shape is None
 
@@ -98,7 +127,7 @@ def test_fields_of_earlier_and_later_releases() -> None:
     values = json.loads(manifest().to_json())
     del values["extra"], values["op_libraries"]
     again = Manifest.from_json(json.dumps(values | {"from_the_future": 1}).encode(), "x")
-    assert again.op_libraries == {}
+    assert again.op_libraries == ()
     assert again.model == manifest().model
 
 
@@ -135,7 +164,12 @@ def test_what_is_no_manifest_is_refused(text: bytes) -> None:
         ("host_code", 1),
         ("flags", []),
         ("external_data", {"a": 1}),
-        ("op_libraries", {"a": None}),
+        ("op_libraries", {"a": "b"}),
+        ("op_libraries", ["a"]),
+        ("op_libraries", [{"name": "a"}]),
+        ("op_libraries", [LIBRARY | {"sha256": 1}]),
+        ("op_libraries", [LIBRARY | {"ops": ["my::Scale"]}]),
+        ("op_libraries", [LIBRARY | {"ops": {"my::Scale": "1"}}]),
         ("compute_capabilities", [8.9]),
         ("profiles", {}),
         ("profiles", [[]]),

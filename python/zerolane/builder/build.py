@@ -19,7 +19,7 @@ from zerolane.builder.progress import Forecast, Phases, Progress, Teller, report
 from zerolane.builder.request import PRECISIONS, BuilderLibrary
 from zerolane.builder.source import Source, open_source, read_path
 from zerolane.builder.work import Stop, Work
-from zerolane.engine import Cache, Engine, Manifest
+from zerolane.engine import Cache, Engine, Manifest, OpLibraryUse
 from zerolane.engine.atomic import write_atomic
 from zerolane.engine.manifest import now
 from zerolane.errors import Cancelled, DeadlineExceeded, InvalidArgument, Unsupported
@@ -56,9 +56,12 @@ def build(
         (fraction, text).
     options, fields: see `BuildOptions`; fields given by name go over `options`.
 
+    Ops of libraries (`zl.ops.load`, installed packages) that have a CUDA body become plugins; the
+    engine's manifest names their libraries, and loading the engine loads them.
+
     Raises NotFound, InvalidModel, InvalidArgument (ShapeMismatch), Unavailable (no library, or no
     process or descriptor for a child), Unsupported (UnsupportedGraph lists the nodes),
-    BackendCrashed, DeadlineExceeded, OutOfMemory.
+    BackendCrashed, DeadlineExceeded, OutOfMemory, and what ops of the model fail with.
     """
     job = Build(
         model,
@@ -109,6 +112,7 @@ class Build:
         self._source = open_source(model, self._options.folder)
         _refuse_inputs_and_outputs(self._source)
         self._profiles = read_profiles(self._source.inputs, shapes, profiles)
+        self._ops = _op_libraries(self._source)
         self._cache = _open_cache(cache)
         self._stop = Stop()
         self.from_cache = False
@@ -127,8 +131,10 @@ class Build:
         source = open_source(model, None)
         _refuse_inputs_and_outputs(source)
         library = request.find_library(backend)
-        asked = request.native_options(BuildOptions(), ()) | {"parse_only": True}
-        work = Work(source.name, library.path, source.path, source.content, asked, None)
+        ops = _op_libraries(source)
+        asked = request.native_options(BuildOptions(), (), plugins=bool(ops)) | {"parse_only": True}
+        paths = tuple(use.path for use in ops)
+        work = Work(source.name, library.path, source.path, source.content, asked, None, paths)
         built = isolated.run(work, Stop(), None, Teller(source.name, False, None))
         assert built is not None, "nobody can have cancelled it"
         _raise_unsupported(source, library, built)
@@ -193,7 +199,13 @@ class Build:
 
     def _manifest(self, digest: Any, library: BuilderLibrary) -> Manifest:
         return request.manifest(
-            self._source, digest, library, self._profiles, self._precision, self._options
+            self._source,
+            digest,
+            library,
+            self._profiles,
+            self._precision,
+            self._options,
+            self._ops,
         )
 
     def _finish(self, asked: Manifest, built: dict[str, Any], started: float) -> Engine:
@@ -209,7 +221,8 @@ class Build:
             build_seconds=round(time.monotonic() - started, 3),
             host_code=options.version_compatible and not options.exclude_lean_runtime,
             extra={"metadata": self._source.metadata}
-            | {name: built[name] for name in ("layers", "peak_bytes") if name in built},
+            | {name: built[name] for name in ("layers", "peak_bytes") if name in built}
+            | ({"plugins": built["plugins"]} if self._ops else {}),
         )
         return Engine(done, memoryview(built["plan"]))
 
@@ -244,8 +257,9 @@ class Build:
             library.path,
             path,
             content,
-            request.native_options(options, self._profiles),
+            request.native_options(options, self._profiles, plugins=bool(self._ops)),
             request.read_timing_cache(options.timing_cache),
+            tuple(use.path for use in self._ops),
         )
 
     def _build(self, work: Work, deadline: float | None, teller: Teller) -> dict[str, Any] | None:
@@ -297,6 +311,15 @@ def _write_timing_cache(path: Path, content: bytes) -> None:
             f"writing the timing cache {str(path)!r}: {error.strerror}; the next build times its "
             "tactics again"
         )
+
+
+def _op_libraries(source: Source) -> tuple[OpLibraryUse, ...]:
+    """The libraries whose ops the model uses."""
+    if not source.facts["ops"]:
+        return ()
+    from zerolane.ops import engines  # which needs NumPy
+
+    return engines.uses(source.facts["ops"], source.name)
 
 
 def _raise_unsupported(source: Source, library: BuilderLibrary, built: dict[str, Any]) -> None:

@@ -46,6 +46,8 @@ def main() -> None:
         content = mmap.mmap(request["model"], 0, prot=mmap.PROT_READ)
     timing_cache = request["timing_cache"]
     try:
+        for path in request["op_libraries"]:
+            _native.load_op_library(path)
         built = _native.build_engine(
             request["library"],
             request["name"],

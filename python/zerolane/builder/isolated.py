@@ -114,6 +114,7 @@ def run(
             "library": work.library,
             "options": work.options,
             "timing_cache": None if work.timing_cache is None else work.timing_cache.hex(),
+            "op_libraries": work.op_libraries,
             "name": work.name,
             "follow": not teller.silent,
         }

@@ -43,6 +43,9 @@ class UnsupportedReport:
         refused: dict[tuple[int, str], RefusedNode] = {}
         for index, name, op_type, reason in native["nodes"]:
             known = nodes[index] if 0 <= index < len(nodes) else {}
+            if known.get("domain") and "Plugin not found" in reason:
+                full = f"{known['domain']}::{known['op_type']}"
+                reason = f"no library has defined {full} (zl.ops.load), and there is no such plugin"
             refused.setdefault(
                 (index, name),
                 RefusedNode(

@@ -12,7 +12,7 @@ from zerolane import _native
 from zerolane.builder.options import LOG_LEVELS, POOLS, BuildOptions
 from zerolane.builder.profiles import Range
 from zerolane.builder.source import Source
-from zerolane.engine import Manifest
+from zerolane.engine import Manifest, OpLibraryUse
 from zerolane.engine.digest import ModelDigest
 from zerolane.engine.environment import gpu_here, this_platform
 from zerolane.errors import NotFound, Unavailable, Unsupported
@@ -87,6 +87,7 @@ def manifest(
     profiles: tuple[dict[str, Range], ...],
     precision: str | None,
     options: BuildOptions,
+    op_libraries: tuple[OpLibraryUse, ...],
 ) -> Manifest:
     """The request; its key names the entry in the cache."""
     # TensorRT times its kernels on the first GPU; TensorRT-RTX is told its targets.
@@ -102,15 +103,19 @@ def manifest(
         profiles=profiles,
         precision=precision,
         flags=options.plan_flags(),
+        op_libraries=op_libraries,
         compute_capabilities=tuple(options.compute_capabilities),
         gpu=gpu[0] if gpu is not None else None,
     )
 
 
 def native_options(
-    options: BuildOptions, profiles: Sequence[Mapping[str, Range]]
+    options: BuildOptions, profiles: Sequence[Mapping[str, Range]], *, plugins: bool = False
 ) -> dict[str, Any]:
-    """Options and profiles as the native core takes them, in plain JSON values."""
+    """Options and profiles as the native core takes them, in plain JSON values.
+
+    plugins: whether the model uses ops of loaded libraries.
+    """
     flags = [name for name in _SWITCHES if getattr(options, name)]
     if options.refit:
         flags.append(_REFIT[options.refit])
@@ -130,7 +135,7 @@ def native_options(
         "tiling_level": options.tiling_level,
         "avg_timing_iterations": options.avg_timing_iterations,
         "max_aux_streams": options.max_aux_streams,
-    }
+    } | ({"plugins": True} if plugins else {})
 
 
 def read_timing_cache(path: str | os.PathLike[str] | None) -> bytes | None:

@@ -20,6 +20,8 @@ class Work:
     options: Mapping[str, Any]
     timing_cache: bytes | None
     """What the timing cache begins with; None: none takes part."""
+    op_libraries: tuple[str, ...] = ()
+    """Paths of the libraries whose ops the model uses."""
 
 
 class Stop:

@@ -12,7 +12,7 @@ import click
 from zerolane.cli.verb import FAILED, Verb, console, print_json
 
 if TYPE_CHECKING:
-    from zerolane.engine import Cache, Entry
+    from zerolane.engine import Cache, Entry, Manifest
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _COLOURS = {"ok": "green", "differs": "yellow", "damaged": "bold red"}
@@ -62,7 +62,7 @@ def ls(folder: Path | None, as_json: bool) -> None:
         cells = [
             entry.key[:12],
             "?" if m is None else m.model,
-            "damaged" if m is None else f"{m.backend} {m.library_version}",
+            "damaged" if m is None else _libraries(m),
             "" if m is None else m.precision or "as typed",
             "" if m is None else str(len(m.profiles) or ""),
             f"{entry.size / 2**20:.1f}",
@@ -191,6 +191,11 @@ def _as_dict(entry: Entry) -> dict[str, Any]:
         "problem": entry.problem,
         "manifest": None if entry.manifest is None else entry.manifest.as_dict(),
     }
+
+
+def _libraries(manifest: Manifest) -> str:
+    ops = (f"+ {use.name} {use.version}" for use in manifest.op_libraries)
+    return "\n".join((f"{manifest.backend} {manifest.library_version}", *ops))
 
 
 def _built(created: str) -> float:

@@ -6,6 +6,7 @@ from zerolane.engine.cache import Cache, Entry, Verdict, default_folder
 from zerolane.engine.digest import ModelDigest, digest_model
 from zerolane.engine.file import Engine, is_engine_file, read, read_head, write
 from zerolane.engine.manifest import Difference, Manifest, Profile, differences, key
+from zerolane.engine.op_libraries import OpLibraryUse
 
 __all__ = [
     "Cache",
@@ -14,6 +15,7 @@ __all__ = [
     "Entry",
     "Manifest",
     "ModelDigest",
+    "OpLibraryUse",
     "Profile",
     "Verdict",
     "default_folder",

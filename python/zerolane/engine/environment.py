@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import os
 import sys
+from dataclasses import replace
 from typing import Any
 
 from zerolane import __version__, _native
 from zerolane.engine.manifest import Manifest
+from zerolane.engine.op_libraries import digest_if_there
 from zerolane.errors import Error
 from zerolane.runtimes import tensorrt
 
@@ -49,6 +51,12 @@ def parts_here(manifest: Manifest) -> dict[str, Any]:
         targets = [target for target in manifest.compute_capabilities if target != "current"]
         if targets and capability not in targets:
             parts["compute_capabilities"] = [capability]
+    if manifest.op_libraries:
+        here = tuple(
+            replace(use, sha256=digest_if_there(use.path) or "no file")
+            for use in manifest.op_libraries
+        )
+        parts["op_libraries"] = replace(manifest, op_libraries=here).parts()["op_libraries"]
     return parts
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
 
 from zerolane import __version__
+from zerolane.engine.op_libraries import OpLibraryUse
 from zerolane.errors import InvalidArgument, InvalidModel
 from zerolane.types import TensorSpec
 
@@ -45,7 +46,8 @@ class Manifest:
     model: name for people. model_digest: of the file's bytes. external_data: location to digest.
     backend: "tensorrt" or "tensorrt-rtx". library_version: what the library says ("1.7.1").
     platform: "linux-x86_64". profiles: one a profile. precision: "fp16", "bf16" or None (as typed).
-    flags: every other option that shapes the plan, by name. op_libraries: name to digest.
+    flags: every other option that shapes the plan, by name. op_libraries: whose ops are plugins in
+    it; where they are is no part of the key.
     compute_capabilities: targets ("8.9"), empty: those of `gpu`, or all (RTX).
     gpu: name of the GPU it was tuned on, None where none took part.
     driver: only where the plan depends on it. host_code: the plan holds code for the host.
@@ -63,7 +65,7 @@ class Manifest:
     profiles: tuple[Profile, ...] = ()
     precision: str | None = None
     flags: Mapping[str, object] = field(default_factory=dict)
-    op_libraries: Mapping[str, str] = field(default_factory=dict)
+    op_libraries: tuple[OpLibraryUse, ...] = ()
     compute_capabilities: tuple[str, ...] = ()
     gpu: str | None = None
     driver: str | None = None
@@ -81,6 +83,11 @@ class Manifest:
     def parts(self) -> dict[str, object]:
         """The parts of the key, as plain JSON values."""
         plain = self.as_dict()
+        libraries: dict[str, list[object]] = {}
+        for use in plain["op_libraries"]:
+            same = libraries.setdefault(f"{use['name']} {use['version']}", [])
+            same.append({"sha256": use["sha256"], "ops": use["ops"]})
+        plain["op_libraries"] = libraries
         return {name: value for name, value in plain.items() if name not in _NOT_IN_KEY}
 
     @property
@@ -93,6 +100,7 @@ class Manifest:
         plain = {f.name: getattr(self, f.name) for f in fields(self)}
         for name in ("inputs", "outputs"):
             plain[name] = [[s.name, s.dtype, s.shape, s.type] for s in plain[name]]
+        plain["op_libraries"] = [_plain_library(use) for use in self.op_libraries]
         loaded: dict[str, Any] = json.loads(_json(plain))
         return loaded
 
@@ -188,6 +196,10 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def _plain_library(use: OpLibraryUse) -> dict[str, object]:
+    return {f.name: getattr(use, f.name) for f in fields(use)}
+
+
 def _json(value: object) -> bytes:
     try:
         return json.dumps(
@@ -216,6 +228,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "Mapping[str, str]": (dict,),
     "Mapping[str, object]": (dict,),
     "tuple[Profile, ...]": (list,),
+    "tuple[OpLibraryUse, ...]": (list,),
     "tuple[str, ...]": (list,),
     "tuple[TensorSpec, ...]": (list,),
 }
@@ -233,6 +246,16 @@ def _texts(value: list[Any]) -> tuple[str, ...]:
 def _digests(value: dict[str, Any]) -> dict[str, str]:
     _texts(list(value.values()))
     return value
+
+
+def _library(value: Any) -> OpLibraryUse:
+    if not isinstance(value, dict):
+        raise TypeError(f"an op library is {value!r:.60}, expected name, version, path and digest")
+    name, version, path, digest = _texts([value[k] for k in ("name", "version", "path", "sha256")])
+    ops = value["ops"]
+    if not isinstance(ops, dict) or not all(type(version) is int for version in ops.values()):
+        raise TypeError(f"an op library has ops {ops!r:.60}, expected versions by name")
+    return OpLibraryUse(name, version, path, digest, ops)
 
 
 def _profile(value: Any) -> Profile:
@@ -265,7 +288,7 @@ def _spec(value: Any) -> TensorSpec:
 
 _READERS: dict[str, Callable[[Any], object]] = {
     "external_data": _digests,
-    "op_libraries": _digests,
+    "op_libraries": lambda value: tuple(map(_library, value)),
     "compute_capabilities": _texts,
     "profiles": lambda value: tuple(map(_profile, value)),
     "inputs": lambda value: tuple(map(_spec, value)),

@@ -126,8 +126,12 @@ def native_options(
     library: tuple[str, str],
     options: Options,
     metadata: Mapping[str, Any],
+    op_libraries: list[tuple[str, dict[str, int]]],
 ) -> dict[str, Any]:
-    """What the native core takes. library: path and release; gpu: an entry of `cuda_info`."""
+    """What the native core takes. library: path and release; gpu: an entry of `cuda_info`.
+
+    op_libraries: paths of loaded libraries, and the ops of each with their versions.
+    """
     manifest = engine.manifest
     digest = manifest.plan_digest or hashlib.sha256(engine.plan).hexdigest()
     symbols = {
@@ -146,6 +150,8 @@ def native_options(
         "profile": options.profile or "",
         "log_level": _LOG_LEVELS[options.log_level],
         "symbols": symbols,
+        "op_libraries": op_libraries,
+        "uint8": [s.name for s in (*manifest.inputs, *manifest.outputs) if s.dtype == "uint8"],
         "info": {**_NO_METADATA, **metadata},
         "gil": options.gil,
         "copy": options.copy == "auto",

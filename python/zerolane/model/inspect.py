@@ -270,6 +270,9 @@ def _inspect_engine(path: str, file_bytes: int) -> ModelReport:
     known = about.pop("extra").get("metadata", {})
     for name in ("inputs", "outputs"):
         del about[name]
+    about["op_libraries"] = "; ".join(
+        f"{use} from {use.path}, SHA-256 {use.sha256}" for use in manifest.op_libraries
+    )
     told = {
         name: value if isinstance(value, str) else json.dumps(value)
         for name, value in about.items()

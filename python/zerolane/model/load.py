@@ -286,6 +286,12 @@ def _load_engine(
     path, version, origin = engines.find_library(manifest)
     gpu = _gpu(manifest.backend, device)
     engines.check_device(manifest, gpu)
+    ops: list[tuple[str, dict[str, int]]] = []
+    if manifest.op_libraries:
+        from zerolane.ops import engines as op_engines
+
+        folder = os.path.dirname(os.path.abspath(source)) if isinstance(source, str) else None
+        ops = op_engines.load(manifest.op_libraries, folder)
     native = engines.native_options(
         engine,
         os.path.basename(name) if name is not None else manifest.model,
@@ -293,6 +299,7 @@ def _load_engine(
         (path, version),
         options,
         manifest.extra.get("metadata") or {},  # type: ignore[arg-type]
+        ops,
     )
     reason = (
         f"backend={backend!r} was asked for"

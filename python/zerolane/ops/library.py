@@ -15,6 +15,7 @@ GROUP = "zerolane.ops"
 BUILTIN = "libzerolane_ops.so"
 _lock = threading.RLock()
 _broken: dict[str, str] = {}  # entry points that could not be loaded, and why
+_stamps: dict[str, tuple[int, ...]] = {}  # of loaded files, when they were loaded first
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,23 @@ def load(path: str | os.PathLike[str]) -> OpLibrary:
             "check the path, or build the library first",
             file,
         )
-    return _described(_native.load_op_library(file))
+    stamp = _stamp(file)
+    library = _described(_native.load_op_library(file))
+    _stamps.setdefault(library.path, stamp)
+    return library
+
+
+def changed(path: str) -> bool:
+    """Whether the file of a loaded library was written since it was loaded, or is gone."""
+    try:
+        return _stamps.get(path, _stamp(path)) != _stamp(path)
+    except OSError:
+        return True
+
+
+def _stamp(path: str) -> tuple[int, ...]:
+    stat = os.stat(path)
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 def loaded() -> tuple[OpLibrary, ...]:
