@@ -17,7 +17,9 @@ VIOLATIONS = ("memory", "graph", "graph_memory", "concurrent", "option")
 def library() -> Path:
     parts = [HERE / "cuda_provider.cpp", libraries.ROOT / "cpp/cuda/table.h"]
     parts += sorted((libraries.ROOT / "third_party/onnxruntime").iterdir())
-    return libraries._compile("libonnxruntime_stand_in.so", [parts[0]], ["-pthread"], parts)
+    return libraries._compile(
+        "libonnxruntime_stand_in.so", [parts[0]], ["-shared", "-pthread"], parts
+    )
 
 
 @functools.cache

@@ -3,17 +3,28 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "graph.h"
 #include "objects.h"
 
 namespace fake {
 
-EngineFake::EngineFake(Plan given, void* logger) : Base("CudaEngine"), plan(std::move(given)) {
+EngineFake::EngineFake(Plan given, void* logger, const RegistryFake& registry)
+    : Base("CudaEngine"), plan(std::move(given)) {
   report.logger = logger;
   streaming_budget = plan.streamable_bytes;
-  model = std::make_shared<Model>(plan.model, std::map<std::string, NewWeights>{});
+  if (plan.nodes.empty()) {
+    model = std::make_shared<Model>(plan.model, std::map<std::string, NewWeights>{});
+  }
+  try {
+    for (const NodeFact& node : plan.nodes) plugins.push_back(make_plugin(node, registry));
+  } catch (...) {
+    for (PluginV3* plugin : plugins) delete plugin;
+    throw;
+  }
 }
 
 EngineFake::~EngineFake() {
+  for (PluginV3* plugin : plugins) delete plugin;
   if (contexts != 0) ++number("violations.engine_before_context");
 }
 

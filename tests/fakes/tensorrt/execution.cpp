@@ -4,6 +4,7 @@
 #include <cstring>
 #include <stdexcept>
 
+#include "graph.h"
 #include "objects.h"
 
 namespace fake {
@@ -67,6 +68,7 @@ struct ExecutionFake : Base {
   ExecutionFake(EngineFake& of, bool user_managed, CacheFake* kernels)
       : Base("ExecutionContext"), engine(of), user_managed(user_managed), cache(kernels) {
     report.logger = of.report.logger;
+    if (!of.plan.nodes.empty()) graph = std::make_unique<GraphRun>(of);
     ++engine.contexts;
   }
   ~ExecutionFake() override { --engine.contexts; }
@@ -88,6 +90,7 @@ struct ExecutionFake : Base {
   bool emits = true;
   int64_t unreported = 0;
   std::vector<std::unique_ptr<Job>> captured;
+  std::unique_ptr<GraphRun> graph;  // of a plan of nodes
 
   bool refuse(ErrorCode code, const std::string& text) const {
     report.error(code, text);
@@ -103,6 +106,8 @@ struct ExecutionFake : Base {
   bool infer();
   bool enqueue(cuda::NativeStream* stream);
   bool deliver(Job& job, cuda::NativeStream* stream);
+  bool infer_graph();
+  bool enqueue_graph(cuda::NativeStream* stream, bool capturing);
   void report_layers();
 };
 
@@ -111,6 +116,7 @@ ExecutionFake& execution_of(const void* self) { return self_of<ExecutionFake>(se
 // Shapes come from a run on zeros (with the real values of shape tensors), once for each set.
 bool ExecutionFake::infer() {
   if (inference_done) return true;
+  if (graph) return infer_graph();
   std::string key;
   std::vector<ModelInput> inputs;
   std::vector<std::string> zeros;
@@ -172,6 +178,7 @@ bool ExecutionFake::enqueue(cuda::NativeStream* stream) {
   if (user_managed && needed > 0 && (scratch == nullptr || scratch_bytes < needed)) {
     return refuse(ErrorCode::kInvalidState, "the scratch memory is missing or too small");
   }
+  if (graph) return enqueue_graph(stream, capturing);
   auto job = std::make_unique<Job>();
   job->engine = &engine;
   job->model = engine.model;
@@ -246,6 +253,43 @@ bool ExecutionFake::enqueue(cuda::NativeStream* stream) {
   if (profiler != nullptr && emits && !capturing) {
     table.stream_synchronize(0, stream);
     report_layers();
+  }
+  return true;
+}
+
+bool ExecutionFake::infer_graph() {
+  try {
+    graph->set_shapes(shapes);
+    inferred.clear();
+    for (const IoFact* fact : facts(false)) inferred.push_back(graph->dims(fact->name));
+  } catch (const std::exception& error) {
+    return refuse(ErrorCode::kInvalidArgument, error.what());
+  }
+  inference_done = true;
+  return true;
+}
+
+bool ExecutionFake::enqueue_graph(cuda::NativeStream* stream, bool capturing) {
+  try {
+    graph->enqueue(stream, addresses, capturing);
+    warm = true;
+    const cuda::Table& table = cuda_table();
+    for (const IoFact* fact : facts(false)) {
+      if (!fact->data_decides) continue;
+      const std::vector<int64_t>& dims = graph->dims(fact->name);
+      OutputAllocator* allocator = allocators[fact->name];
+      if (allocator == nullptr) throw std::runtime_error(fact->name + " needs an allocator");
+      const auto bytes = static_cast<uint64_t>(bytes_of(fact->type, dims));
+      void* to = allocator->reallocateOutputAsync(fact->name.c_str(), addresses[fact->name], bytes,
+                                                  256, reinterpret_cast<StreamHandle>(stream));
+      if (to == nullptr) throw std::runtime_error("no memory for an output");
+      allocator->notifyShape(fact->name.c_str(), to_dims(dims));
+      table.copy_async(0, to, graph->data(fact->name), bytes, cuda::CopyKind::kHostToDevice,
+                       stream);
+      table.stream_synchronize(0, stream);
+    }
+  } catch (const std::exception& error) {
+    return refuse(ErrorCode::kFailedExecution, error.what());
   }
   return true;
 }
@@ -396,9 +440,14 @@ ExecutionContext* make_execution(EngineFake& engine, ExecutionContextAllocationS
     engine.report.error(ErrorCode::kFailedAllocation, "out of memory for a context (planned)");
     return nullptr;
   }
-  auto* made = new ExecutionFake(
-      engine, strategy == ExecutionContextAllocationStrategy::kUserManaged, cache);
-  return made->address<ExecutionContext>();
+  try {
+    auto* made = new ExecutionFake(
+        engine, strategy == ExecutionContextAllocationStrategy::kUserManaged, cache);
+    return made->address<ExecutionContext>();
+  } catch (const std::exception& error) {
+    engine.report.error(ErrorCode::kInternalError, error.what());
+    return nullptr;
+  }
 }
 
 }  // namespace fake

@@ -8,6 +8,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "cuda/table.h"
@@ -15,6 +16,11 @@
 #include "plan.h"
 #include "tensorrt/interfaces.h"
 #include "tensorrt/types.h"
+
+#define FAKE_STRING_(x) #x
+#define FAKE_STRING(x) FAKE_STRING_(x)
+#define FAKE_VERSION \
+  FAKE_STRING(FAKE_FAMILY) "." FAKE_STRING(FAKE_MINOR) "." FAKE_STRING(FAKE_PATCH)
 
 namespace fake {
 
@@ -95,9 +101,21 @@ struct Reporter {  // to the recorder, if there is one, and to the logger
   ~Reporter() { set(nullptr); }
 };
 
+// Creators by name, version and namespace; each builder and each runtime has its own.
+struct RegistryFake : Base {
+  RegistryFake() : Base("PluginRegistry") {}
+  ~RegistryFake() override;
+  std::map<std::tuple<std::string, std::string, std::string>, PluginCreatorV3One*> creators;
+  PluginCreatorV3One* find(const std::string& name, const std::string& version,
+                           const std::string& space) const;
+  // The application calls it without a wrapper around it.
+  PluginRegistry* direct() { return reinterpret_cast<PluginRegistry*>(&callee); }
+};
+
 struct RuntimeFake : Base {
   RuntimeFake(void* logger) : Base("Runtime") { report.logger = logger; }
   Reporter report;
+  RegistryFake registry;
   bool host_code_allowed = false;
 };
 
@@ -119,11 +137,12 @@ struct ConfigFake : Base {
 };
 
 struct EngineFake : Base {
-  EngineFake(Plan plan, void* logger);
+  EngineFake(Plan plan, void* logger, const RegistryFake& registry);
   ~EngineFake() override;
   Reporter report;
   Plan plan;
-  std::shared_ptr<Model> model;
+  std::shared_ptr<Model> model;    // null for a plan of nodes
+  std::vector<PluginV3*> plugins;  // by node of the plan; null for an operator
   int64_t streaming_budget;
   std::mutex mutex;  // guards shapes
   std::map<std::string, std::vector<std::vector<int64_t>>> shapes;

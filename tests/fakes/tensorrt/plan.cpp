@@ -13,6 +13,34 @@ std::vector<int64_t> numbers(const std::string& text) {
   return out;
 }
 
+std::string from_hex(const std::string& text) {
+  std::string out;
+  for (size_t i = 0; i + 1 < text.size(); i += 2) {
+    out += static_cast<char>(std::stoi(text.substr(i, 2), nullptr, 16));
+  }
+  return out;
+}
+
+// node, of_node, field, output: as network.cpp writes them.
+void read_node(const std::vector<std::string>& field, Plan* plan) {
+  if (field[0] == "node") {
+    NodeFact node;
+    node.name = field[1];
+    node.op_type = field[2];
+    node.plugin = field[3] == "plugin";
+    node.version = field[4];
+    node.workspace = std::stoll(field[5]);
+    plan->nodes.push_back(node);
+    return;
+  }
+  NodeFact& node = plan->nodes.back();
+  if (field[0] == "reads") node.inputs.push_back(field[1]);
+  if (field[0] == "makes") node.outputs.push_back({field[1], std::stoi(field[2]), field[3]});
+  if (field[0] == "field") {
+    node.fields.push_back({field[1], std::stoi(field[2]), std::stoi(field[3]), from_hex(field[4])});
+  }
+}
+
 }  // namespace
 
 const IoFact* Plan::find(const std::string& name) const {
@@ -73,6 +101,8 @@ bool read_plan(const void* data, size_t size, Plan* plan, std::string* reason) {
       plan->weights.push_back({field[1], std::stoi(field[2]), count, dims});
     } else if (key == "layer") {
       plan->layers.push_back(field[1]);
+    } else if (key == "node" || key == "reads" || key == "makes" || key == "field") {
+      read_node(field, plan);
     } else if (key == "model") {
       size_t bytes = std::stoull(field[1]);
       if (all.size() - at != bytes) break;

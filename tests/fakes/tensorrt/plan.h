@@ -22,6 +22,30 @@ struct Range {
   std::vector<int64_t> min, opt, max;
 };
 
+// A plugin, or an operator on floats that keeps the shape: plans that the stand-in's own builder
+// made are lists of these.
+struct NodeFact {
+  struct Field {
+    std::string name;
+    int32_t type = 0;
+    int32_t length = 0;
+    std::string bytes;
+  };
+  std::string name;
+  std::string op_type;
+  bool plugin = false;
+  std::string version;
+  std::vector<Field> fields;
+  int64_t workspace = 0;
+  std::vector<std::string> inputs;
+  struct Output {
+    std::string name;
+    int32_t type = 0;
+    std::string dims;  // expressions of the inputs' extents
+  };
+  std::vector<Output> outputs;
+};
+
 struct Plan {
   std::string version;
   bool host_code = false;
@@ -42,6 +66,7 @@ struct Plan {
   };
   std::vector<Weight> weights;
   std::vector<std::string> layers;
+  std::vector<NodeFact> nodes;
   std::string model;
 
   const IoFact* find(const std::string& name) const;

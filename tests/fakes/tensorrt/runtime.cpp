@@ -5,15 +5,11 @@
 
 #include "objects.h"
 
-#define STRING_OF_(x) #x
-#define STRING_OF(x) STRING_OF_(x)
-
 namespace fake {
 namespace {
 
 constexpr int kMajor = FAKE_FAMILY;
-constexpr const char* kVersion =
-    STRING_OF(FAKE_FAMILY) "." STRING_OF(FAKE_MINOR) "." STRING_OF(FAKE_PATCH);
+constexpr const char* kVersion = FAKE_VERSION;
 constexpr const char* kCacheMagic = "FAKE-KERNELS\n";
 
 CudaEngine* deserialize(RuntimeFake& runtime, const void* data, size_t size) {
@@ -40,7 +36,8 @@ CudaEngine* deserialize(RuntimeFake& runtime, const void* data, size_t size) {
     return nullptr;
   }
   try {
-    return (new EngineFake(std::move(plan), runtime.report.logger))->address<CudaEngine>();
+    return (new EngineFake(std::move(plan), runtime.report.logger, runtime.registry))
+        ->address<CudaEngine>();
   } catch (const std::exception& error) {
     runtime.report.error(ErrorCode::kInternalError, error.what());
     return nullptr;
@@ -50,6 +47,8 @@ CudaEngine* deserialize(RuntimeFake& runtime, const void* data, size_t size) {
 FAKE(Runtime, deserializeCudaEngine, [](void* self, const void* data, size_t size) {
   return deserialize(self_of<RuntimeFake>(self), data, size);
 });
+FAKE(Runtime, getPluginRegistry,
+     [](void* self) { return self_of<RuntimeFake>(self).registry.direct(); });
 FAKE(Runtime, setErrorRecorder,
      [](void* self, ErrorRecorder* recorder) { self_of<RuntimeFake>(self).report.set(recorder); });
 FAKE(Runtime, setEngineHostCodeAllowed,
