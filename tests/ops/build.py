@@ -45,6 +45,60 @@ def ops_library() -> Path:
     return compile_ops(Path(__file__).with_name("library.cpp"), Path(mkdtemp(prefix="zl-ops-")))
 
 
+@cache
+def plugin_library() -> Path:
+    """The library of tests/ops/plugins.cpp, whose CUDA bodies run on the stand-in for CUDA."""
+    source = Path(__file__).with_name("plugins.cpp")
+    folder = Path(mkdtemp(prefix="zl-ops-"))
+    return compile_ops(source, folder, f"-I{ROOT / 'cpp'}", "-ldl")
+
+
+def graph(
+    nodes: list[Any],
+    inputs: dict[str, tuple[int, list[int | str]]],
+    outputs: dict[str, tuple[int, list[int | str] | None]],
+    *,
+    versions: dict[str, int] | None = None,
+    functions: tuple[Any, ...] = (),
+) -> bytes:
+    """A model. inputs, outputs: name to element type (of TensorProto) and shape.
+
+    versions: of the domains that it imports; 1 where not given.
+    """
+    from onnx import helper
+
+    domains = sorted({node.domain for node in nodes} | {f.domain for f in functions})
+    imports = dict.fromkeys(domains, 1) | {"": 18} | (versions or {})
+    made = helper.make_graph(
+        nodes,
+        "graph",
+        [helper.make_tensor_value_info(name, *spec) for name, spec in inputs.items()],
+        [helper.make_tensor_value_info(name, *spec) for name, spec in outputs.items()],
+    )
+    model = helper.make_model(
+        made,
+        ir_version=9,
+        opset_imports=[helper.make_opsetid(*pair) for pair in imports.items()],
+        functions=functions,
+    )
+    data: bytes = model.SerializeToString()
+    return data
+
+
+def op_node(
+    op: str, inputs: list[str], outputs: list[str], name: str = "node", **attributes: Any
+) -> Any:
+    """A node of "domain::Op". An empty list is one of integers."""
+    from onnx import AttributeProto, helper
+
+    domain, _, op_type = op.rpartition("::")
+    empty = [key for key, value in attributes.items() if value == []]
+    given = {key: value for key, value in attributes.items() if key not in empty}
+    node = helper.make_node(op_type, inputs, outputs, name=name, domain=domain, **given)
+    node.attribute.extend(AttributeProto(name=key, type=AttributeProto.INTS) for key in empty)
+    return node
+
+
 def one_node(
     op: str,
     inputs: dict[str, tuple[Any, Any] | None],

@@ -37,13 +37,19 @@ ranges = [tuple(int(x, 16) for x in line.split()[0].split("-")) for line in own]
 counter.watch_range(min(r[0] for r in ranges), max(r[1] for r in ranges))
 
 found = libraries.FAMILIES[family]
-engine = plan.build(
-    small.relu((1, 5000)).SerializeToString(), backend=found.backend, version=found.version
-)
+if form == "plugin":
+    from tests.ops import build, plugin_models
+    zl.ops.load(build.plugin_library())
+    model = plugin_models.scale(**plugin_models.ATTRIBUTES)
+    engine = zl.Build(model, backend=found.backend, cache=False, isolate=False).run()
+else:
+    engine = plan.build(
+        small.relu((1, 5000)).SerializeToString(), backend=found.backend, version=found.version
+    )
 session = zl.load(engine, graphs=graphs, gil="hold")
 binding = session.bind()
 x = np.ones((1, 5000), np.float32)
-call = binding if form == "bound" else lambda: session.submit(x).result()
+call = (lambda: session.submit(x).result()) if form == "submitted" else binding
 def calls(count):
     for _ in range(count):
         call()
@@ -70,6 +76,11 @@ def taken(fake: Fake, preload: Path, graphs: int, form: str) -> int:
 @pytest.mark.parametrize("graphs", [0, 4])
 def test_a_bound_call_takes_none(fake: Fake, preload: Path, graphs: int) -> None:
     assert taken(fake, preload, graphs, "bound") == 0
+
+
+@pytest.mark.parametrize("graphs", [0, 4])
+def test_an_op_in_an_engine_takes_none(fake: Fake, preload: Path, graphs: int) -> None:
+    assert taken(fake, preload, graphs, "plugin") == 0
 
 
 def test_the_count_can_tell(fake: Fake, preload: Path) -> None:
