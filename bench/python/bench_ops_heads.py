@@ -35,7 +35,7 @@ def form(name: str, fn: Callable[[], Any]) -> Form:
 
 def copy_of(moved: int) -> Form:
     """Reads and writes `moved` bytes in all."""
-    source = np.zeros(moved // 2, np.uint8)
+    source = np.ones(moved // 2, np.uint8)  # zeros would all be one page of memory
     target = np.zeros_like(source)
     return form("copy", lambda: np.copyto(target, source))
 
@@ -135,7 +135,7 @@ def paths(steps: int, count: int) -> list[Form]:
         x[0].max(axis=-1).sum()
         kept = best != 0
         kept[1:] &= best[1:] != best[:-1]
-        return best[kept]
+        return np.asarray(best[kept])
 
     def with_torch() -> Any:
         values, best = tensor.max(-1)

@@ -69,13 +69,13 @@ def test_values_are_torchs() -> None:
 
 
 def test_both_zeros_are_equal() -> None:
-    got = zl.ops.SoftmaxTopK(k=4)(np.float32([-0.0, 0.0, -0.0, 0.0]))
+    got = zl.ops.SoftmaxTopK(k=4)(np.array([-0.0, 0.0, -0.0, 0.0], np.float32))
     assert got.indices.tolist() == [0, 1, 2, 3]
     assert got.probabilities.tolist() == [0.25] * 4
 
 
 def test_temperature_sharpens() -> None:
-    x = np.float32([1, 2, 3])
+    x = np.array([1, 2, 3], np.float32)
     cold = zl.ops.SoftmaxTopK(k=1, temperature=1e-6)(x)
     assert cold.probabilities.tolist() == [1]
     assert cold.indices.tolist() == [2]
@@ -111,7 +111,8 @@ def test_in_onnxruntime(dtype: str, k: int) -> None:
 
 def test_too_few_classes_fail_the_run() -> None:
     pytest.importorskip("onnx")
-    inputs: dict[str, Any] = {"x": ("float32", ["N", 4])}
+    inputs: dict[str, Any] = {"x": ("float32", ["N", "C"])}
     s = zl.load(one_node("zerolane::SoftmaxTopK", inputs, ["p", "i"], k=5))
-    with pytest.raises(zl.ShapeMismatch, match="there are 4 classes"):
+    assert s(np.zeros((2, 5), np.float32))[1].tolist() == [[0, 1, 2, 3, 4]] * 2
+    with pytest.raises(zl.ShapeMismatch, match="there are 4 classes, expected k = 5 to"):
         s(np.zeros((2, 4), np.float32))

@@ -21,7 +21,8 @@ from tests.ops import plugin_models as models
 from tests.ops.build import graph, op_node, plugin_library
 from tests.python.messages import assert_three_parts
 from tests.trt.engines import Fake
-from zerolane.engine import OpLibraryUse, op_libraries
+from zerolane.engine import OpLibraryUse
+from zerolane.ops import engines
 
 CALLS = ("plugins.created", "plugins.attached", "plugins.shaped", "plugins.enqueued")
 
@@ -307,10 +308,10 @@ def test_a_library_that_is_loaded_from_elsewhere_serves(fake: Fake, tmp_path: Pa
     engine = build(fake, models.scale())
     (use,) = engine.manifest.op_libraries
     gone = replace(use, path=str(tmp_path / "nowhere.so"))
-    assert op_libraries.load([gone], None) == [(use.path, {"plug::Scale": 1})]
+    assert engines.load([gone], None) == [(use.path, {"plug::Scale": 1})]
     other = OpLibraryUse("no_ops", "1", str(tmp_path / "nowhere.so"), "0" * 64, {"no::Op": 1})
     with pytest.raises(zl.Unavailable, match="'no_ops'") as caught:
-        op_libraries.load([other], None)
+        engines.load([other], None)
     assert_three_parts(str(caught.value))
 
 

@@ -19,10 +19,9 @@ from zerolane.builder.progress import Forecast, Phases, Progress, Teller, report
 from zerolane.builder.request import PRECISIONS, BuilderLibrary
 from zerolane.builder.source import Source, open_source, read_path
 from zerolane.builder.work import Stop, Work
-from zerolane.engine import Cache, Engine, Manifest
+from zerolane.engine import Cache, Engine, Manifest, OpLibraryUse
 from zerolane.engine.atomic import write_atomic
 from zerolane.engine.manifest import now
-from zerolane.engine.op_libraries import OpLibraryUse
 from zerolane.errors import Cancelled, DeadlineExceeded, InvalidArgument, Unsupported
 
 BACKENDS = ("tensorrt", "tensorrt-rtx")
@@ -314,6 +313,15 @@ def _write_timing_cache(path: Path, content: bytes) -> None:
         )
 
 
+def _op_libraries(source: Source) -> tuple[OpLibraryUse, ...]:
+    """The libraries whose ops the model uses."""
+    if not source.facts["ops"]:
+        return ()
+    from zerolane.ops import engines  # which needs NumPy
+
+    return engines.uses(source.facts["ops"], source.name)
+
+
 def _raise_unsupported(source: Source, library: BuilderLibrary, built: dict[str, Any]) -> None:
     if built["unsupported"] is not None:
         from zerolane.builder.report import UnsupportedReport, unsupported
@@ -373,12 +381,3 @@ def _open_cache(cache: bool | str | os.PathLike[str]) -> Cache | None:
         return Cache(read_path(cache, "cache"))
     _check("cache", cache, False, "True, False or a folder")
     return None
-
-
-def _op_libraries(source: Source) -> tuple[OpLibraryUse, ...]:
-    """Those that define the model's ops."""
-    if not source.facts["ops"]:
-        return ()  # most models: without importing what ops need
-    from zerolane.ops import engines
-
-    return engines.uses(source.facts["ops"], source.name)

@@ -251,13 +251,11 @@ def _digests(value: dict[str, Any]) -> dict[str, str]:
 def _library(value: Any) -> OpLibraryUse:
     if not isinstance(value, dict):
         raise TypeError(f"an op library is {value!r:.60}, expected name, version, path and digest")
-    name, version, path, sha256 = _texts(
-        [value[name] for name in ("name", "version", "path", "sha256")]
-    )
+    name, version, path, digest = _texts([value[k] for k in ("name", "version", "path", "sha256")])
     ops = value["ops"]
     if not isinstance(ops, dict) or not all(type(version) is int for version in ops.values()):
         raise TypeError(f"an op library has ops {ops!r:.60}, expected versions by name")
-    return OpLibraryUse(name, version, path, sha256, ops)
+    return OpLibraryUse(name, version, path, digest, ops)
 
 
 def _profile(value: Any) -> Profile:

@@ -1,4 +1,4 @@
-"""Libraries of ops that engines need, as manifests name them: by content."""
+"""What manifests say of libraries of ops."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def digest_if_there(path: str) -> str | None:
 
 
 def digest(path: str) -> str:
-    """SHA-256 of a file, in hexadecimal."""
+    """SHA-256 of a library's file, in hexadecimal. Raises NotFound."""
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""Libraries of ops that engines need: found for a model, found again by content, loaded."""
+"""Libraries of ops that engines need: found for a model, found again by content and loaded."""
 
 from __future__ import annotations
 
@@ -17,9 +17,6 @@ def uses(ops: Iterable[tuple[str, str, int]], model: str) -> tuple[OpLibraryUse,
     Loads installed libraries. Ops that none defines are left out: the vendor's library may know
     them. Raises Unsupported for ops that are defined in Python.
     """
-    ops = tuple(ops)
-    if not ops:
-        return ()
     found: dict[str, dict[str, int]] = {}
     for domain, name, version in ops:
         full = f"{domain}::{name}"
