@@ -19,6 +19,9 @@ NAMES = (
     "cache",
     "build",
     "op_cost",
+    "ops_image",
+    "ops_boxes",
+    "ops_audio",
     "ops_heads",
 )
 
