@@ -373,7 +373,7 @@ void points_to_power(const RealFft& fft, float* rows, float* other, float* re, f
   }
   if (fft.length % 2 != 0) {
     for (int k = 0; k < fft.bins; ++k) power[k] = re[k] * re[k] + im[k] * im[k];
-  } else if (fft.points < 2 * W) {
+  } else if (fft.points < 2 * W) {  // NOLINT(bugprone-branch-clone): W may be 1
     split_power<1>(fft, re, im, power);
   } else {
     split_power<W>(fft, re, im, power);

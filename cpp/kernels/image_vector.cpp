@@ -41,7 +41,8 @@ using Floats = float;
 [[gnu::always_inline]] inline Floats load(const float* from) { return *from; }
 [[gnu::always_inline]] inline void store(float* to, Floats values) { *to = values; }
 #endif
-constexpr int32_t kLanes = sizeof(Floats) / sizeof(float);
+constexpr int32_t kLanes =
+    sizeof(Floats) / sizeof(float);  // NOLINT(bugprone-sizeof-expression): one, at baseline
 
 // mixed = the span's rows, weighted. Of a single row, head and tail are the same and count 1 and 0.
 void mix_rows(const uint8_t* image, int32_t elements, const Span& rows, float middle,

@@ -33,7 +33,8 @@ template <class Element>
 }
 [[gnu::always_inline]] inline void store(float* to, Floats values) { *to = values; }
 #endif
-constexpr int32_t kFloats = sizeof(Floats) / sizeof(float);
+constexpr int32_t kFloats =
+    sizeof(Floats) / sizeof(float);  // NOLINT(bugprone-sizeof-expression): one, at baseline
 
 // kRoiLanes output columns.
 #if defined(__AVX2__)
