@@ -49,6 +49,7 @@ class Expressions : private ZlShapes {
     return reinterpret_cast<uintptr_t>(expression);
   }
   static const DimensionExpr* expression(ZlDim dim) {
+    // NOLINTNEXTLINE(performance-no-int-to-ptr): it was made of a pointer
     return reinterpret_cast<const DimensionExpr*>(static_cast<uintptr_t>(dim));
   }
 
