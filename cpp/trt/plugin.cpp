@@ -383,6 +383,7 @@ int32_t Plugin::enqueue(const PluginTensorDesc* input_descs, const PluginTensorD
     const uintptr_t start = reinterpret_cast<uintptr_t>(workspace) + kScratchAlignment - 1;
     void* scratch = workspace == nullptr
                         ? nullptr
+                        // NOLINTNEXTLINE(performance-no-int-to-ptr): alignment of an address
                         : reinterpret_cast<void*>(start / kScratchAlignment * kScratchAlignment);
     call_.run_cuda(stream, scratch, counts_, *on_gpu_, constants_->device());
     return kDone;
