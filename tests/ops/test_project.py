@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import zerolane as zl
+from tests.ops.build import compile_ops
 from tests.python.messages import assert_three_parts
 from zerolane.cli.main import cli
 from zerolane.ops import project
@@ -67,6 +68,13 @@ def test_other_names(invoke: Invoke, tmp_path: Path) -> None:
     assert 'op.name("com.example", "NMSFast")' in written["cpp/nms_fast.cu"]
     assert "def nms_fast(" in written["src/fast_boxes/reference.py"]
     assert not any("my_ops" in text or "ScaledGelu" in text for text in written.values())
+    for name, text in written.items():
+        if name.endswith((".py", ".pyi")):
+            compile(text, name, "exec")
+    source = tmp_path / "as_plain.cpp"
+    source.write_text('#define LIBRARY_VERSION "1"\n#include "fast_boxes/cpp/nms_fast.cu"\n')
+    library = zl.ops.load(compile_ops(source, tmp_path))
+    assert library.ops == ("com.example::NMSFast",)
 
 
 def test_the_python_code_is_tidy(invoke: Invoke, tmp_path: Path) -> None:

@@ -143,6 +143,7 @@ def _show(report: Report) -> None:
         out.print(text, markup=False, soft_wrap=True)
     if len(told) > _SHOWN:
         out.print(f"and {len(told) - _SHOWN} other problems; --json lists all", markup=False)
-    for name, check, reason, count in report.skips():
-        text = f"skipped {check} of {count} cases of {name}: {reason}"
+    for reason, (checks, ops, count) in report.skips().items():
+        whose = ops[0] if len(ops) == 1 else f"{len(ops)} ops"
+        text = f"skipped {', '.join(checks)} in {count} cases of {whose}: {reason}"
         out.print(text, markup=False, soft_wrap=True)

@@ -26,7 +26,7 @@ The first six run in a child process, so that an op which crashes is a failed ch
 """
 
 from zerolane.ops.testing.case import Case
-from zerolane.ops.testing.checks import CHECKS, Result, cases, check
+from zerolane.ops.testing.checks import CHECKS, Result, cases, check, judge
 from zerolane.ops.testing.report import Report, run
 
-__all__ = ["CHECKS", "Case", "Report", "Result", "cases", "check", "run"]
+__all__ = ["CHECKS", "Case", "Report", "Result", "cases", "check", "judge", "run"]

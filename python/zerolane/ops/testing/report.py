@@ -34,12 +34,15 @@ class Report:
             row[r.check][r.status] += 1
         return found
 
-    def skips(self) -> list[tuple[str, str, str, int]]:
-        """Op, check, reason and how many cases, where checks were skipped."""
-        counted = Counter(
-            (r.case.op, r.check, r.text) for r in self.results if r.status == "skipped"
-        )
-        return [(*key, count) for key, count in counted.items()]
+    def skips(self) -> dict[str, tuple[list[str], list[str], int]]:
+        """By reason: the checks that were skipped, of which ops, and in how many cases of them."""
+        found: dict[str, tuple[dict[str, None], dict[str, None], set[Case]]] = {}
+        for r in self.results:
+            if r.status == "skipped":
+                checks, ops, cases = found.setdefault(r.text, ({}, {}, set()))
+                checks[r.check] = ops[r.case.op] = None
+                cases.add(r.case)
+        return {text: (list(c), list(ops), len(n)) for text, (c, ops, n) in found.items()}
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -54,8 +57,8 @@ class Report:
                 for r in self.failures
             ],
             "skipped": [
-                {"op": op, "check": check, "reason": reason, "cases": count}
-                for op, check, reason, count in self.skips()
+                {"reason": reason, "checks": checks, "ops": ops, "cases": count}
+                for reason, (checks, ops, count) in self.skips().items()
             ],
         }
 
