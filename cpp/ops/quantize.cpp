@@ -75,6 +75,7 @@ struct Quantize {
   void cpu(const op::Call& call) const {
     const auto x = call.input<Element>(0);
     const auto scale = call.input<Element>(1);
+    if (x.size() == 0) return;  // an empty axis has no scale to read
     kernels::quantize(x.data(), call.output<Integer>(0).data(), layout_of(x, scale.size(), axis),
                       scale.data(), call.input<Integer>(2).data());
   }
@@ -84,6 +85,7 @@ struct Quantize {
   int cuda(const op::Call& call) const {
     const auto x = call.input<Element>(0);
     const auto scale = call.input<Element>(1);
+    if (x.size() == 0) return 0;
     return kernels::quantize_on(call.stream(), x.data(), call.output<Integer>(0).data(),
                                 layout_of(x, scale.size(), axis), scale.data(),
                                 call.input<Integer>(2).data());
@@ -118,6 +120,7 @@ struct Dequantize {
   void cpu(const op::Call& call) const {
     const auto x = call.input<Integer>(0);
     const auto scale = call.input<Element>(1);
+    if (x.size() == 0) return;  // an empty axis has no scale to read
     kernels::dequantize(x.data(), call.output<Element>(0).data(), layout_of(x, scale.size(), axis),
                         scale.data(), zero_point<Integer>(call));
   }
@@ -127,6 +130,7 @@ struct Dequantize {
   int cuda(const op::Call& call) const {
     const auto x = call.input<Integer>(0);
     const auto scale = call.input<Element>(1);
+    if (x.size() == 0) return 0;
     return kernels::dequantize_on(call.stream(), x.data(), call.output<Element>(0).data(),
                                   layout_of(x, scale.size(), axis), scale.data(),
                                   zero_point<Integer>(call));
