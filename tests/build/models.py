@@ -34,7 +34,7 @@ def free_shapes(path: Path) -> dict[str, list[tuple[int, ...]]] | None:
     """1 to 16, best 4, for each free dimension of each input; None for a fixed model."""
     found = {}
     graph = onnx.load(path, load_external_data=False).graph
-    own = {tensor.name for tensor in graph.initializer}
+    own = {weight.name for weight in graph.initializer}
     for value in graph.input:
         dims = [d.dim_value or None for d in value.type.tensor_type.shape.dim]
         if value.name not in own and None in dims:

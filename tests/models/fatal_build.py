@@ -47,7 +47,7 @@ def ints(*values: int) -> Array:
     return np.array(values, np.int64)
 
 
-def value(name: str, array: Array, free_rank: bool) -> onnx.ValueInfoProto:
+def value_info(name: str, array: Array, free_rank: bool) -> onnx.ValueInfoProto:
     """A graph input of the array's type; dimensions (or the rank as well) are left open."""
     shape = None if free_rank else [f"{name}_{axis}" for axis in range(array.ndim)]
     elem_type = helper.np_dtype_to_tensor_dtype(array.dtype)
@@ -66,7 +66,7 @@ def network(
     graph = helper.make_graph(
         list(nodes),
         "fatal",
-        [value(name, array, free_rank) for name, array in inputs.items()],
+        [value_info(name, array, free_rank) for name, array in inputs.items()],
         [helper.make_tensor_value_info(name, elem_type, None) for name, elem_type in outputs],
         [numpy_helper.from_array(array, name) for name, array in (constants or {}).items()],
     )
@@ -118,7 +118,7 @@ def _wrapped(
     for field in (graph.node, graph.initializer, graph.input, graph.output):
         del field[:]
     graph.node.extend(nodes)
-    graph.input.extend([value(name, array, False) for name, array in inputs.items()])
+    graph.input.extend([value_info(name, array, False) for name, array in inputs.items()])
     graph.input.extend(own)
     graph.output.extend(_outputs(built.model, "outer_"))
     return model, inputs | built.inputs
@@ -180,7 +180,7 @@ def after(
     old = list(model.graph.node)
     del model.graph.input[:]
     del model.graph.node[:]
-    model.graph.input.extend([value(key, array, False) for key, array in inputs.items()])
+    model.graph.input.extend([value_info(key, array, False) for key, array in inputs.items()])
     model.graph.input.extend(kept)
     model.graph.node.extend([*nodes, *old])
     return Built(model, inputs | {k: v for k, v in built.inputs.items() if k != name})
