@@ -12,6 +12,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 
+# A child that is silent for so long hangs. With a load of 20, starting Python takes half a minute.
+PATIENCE_S = 180
+
 
 def environment(changes: Mapping[str, str | None]) -> dict[str, str]:
     """This process's environment with `changes` put over it; None removes a variable."""
@@ -52,7 +55,7 @@ def run(
     *args: object,
     env: Mapping[str, str | None] | None = None,
     flags: tuple[str, ...] = (),
-    timeout: float = 30,
+    timeout: float = PATIENCE_S,
 ) -> str:
     """Runs `code` to its end; it must succeed and leave stderr empty. Returns its stdout."""
     process = start(code, *args, env=env, flags=flags)

@@ -89,7 +89,7 @@ def test_a_clean_end(ending: str) -> None:
 
 def test_an_exit_code_is_kept() -> None:
     process = child.start(SETUP + "f = session.submit(forever, x)\nsys.exit(7)")
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=child.PATIENCE_S)
     assert (process.returncode, out, err) == (7, "", "")
 
 

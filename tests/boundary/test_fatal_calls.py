@@ -23,7 +23,6 @@ PLACEMENTS: dict[str, Callable[[Built], Built]] = {
     "in_loop": in_loop,
     "in_function": in_function,
 }
-STANDSTILL_S = 180
 
 # Rows that still end the process: "case/placement", and why.
 KNOWN_FATAL: dict[str, str] = {}
@@ -107,14 +106,14 @@ def _run_worker(rows: list[str], outcomes: dict[str, dict[str, object]]) -> None
     try:
         for row in rows:
             try:
-                started = lines.get(timeout=STANDSTILL_S)
+                started = lines.get(timeout=child.PATIENCE_S)
                 assert started in (row, None), f"{started!r}, expected {row!r}"
-                told = lines.get(timeout=STANDSTILL_S) if started else None
+                told = lines.get(timeout=child.PATIENCE_S) if started else None
             except queue.Empty:
-                outcomes[row] = {"fatal": f"stood still for {STANDSTILL_S} s"}
+                outcomes[row] = {"fatal": f"stood still for {child.PATIENCE_S} s"}
                 return
             if told is None:
-                outcomes[row] = {"fatal": f"ended with {process.wait(STANDSTILL_S)}"}
+                outcomes[row] = {"fatal": f"ended with {process.wait(child.PATIENCE_S)}"}
                 return
             outcomes[row] = json.loads(told)
     finally:

@@ -29,7 +29,6 @@ CASES = int(os.environ.get("ZEROLANE_FUZZ_CASES", "10000"))
 FIRST = int(os.environ.get("ZEROLANE_FUZZ_FIRST", "0"))
 KEEP = os.environ.get("ZEROLANE_FUZZ_KEEP")
 BATCH = 100
-SILENCE_S = 180  # a case silent for so long hangs; a busy machine may need a minute to start Python
 KNOWN = Path(__file__).parent / "known"
 
 
@@ -130,8 +129,8 @@ class Fuzzer:
                     if rest is not None and rest < batch.end:
                         waiting.append((rest, batch.end))
             for key in selector.get_map().values():
-                if time.monotonic() - key.data.last_word > SILENCE_S:
-                    self.fail(key.data, f"silent for {SILENCE_S} s")
+                if time.monotonic() - key.data.last_word > child.PATIENCE_S:
+                    self.fail(key.data, f"silent for {child.PATIENCE_S} s")
                     key.data.process.kill()
 
 
@@ -164,7 +163,7 @@ def test_known_files(path: Path, tmp_path: Path) -> None:
     """Files that once ended the process."""
     fuzzer = Fuzzer(tmp_path)
     batch = fuzzer.start([str(path)], 0)
-    end = time.monotonic() + SILENCE_S
+    end = time.monotonic() + child.PATIENCE_S
     while fuzzer.read(batch):
         assert time.monotonic() < end
         time.sleep(0.01)
