@@ -5,6 +5,7 @@
 #include <limits>
 #include <utility>
 
+#include "ort/fed_facts.h"
 #include "ort/value_facts.h"
 
 namespace zerolane::ort {
@@ -54,7 +55,8 @@ bool is_plain_product(std::string_view equation) {
 
 class Planner {
  public:
-  Planner(const ModelView& model, bool pools) : model_(model), facts_(model), pools_(pools) {}
+  Planner(const ModelView& model, GuardFor runs)
+      : model_(model), facts_(model), fed_facts_(model), runs_(runs) {}
 
   std::vector<PlannedGuard> run() {
     for (std::size_t i = 0; i < model_.nodes().size(); ++i) {
@@ -73,7 +75,7 @@ class Planner {
         }
       }
       const bool pool = node.op_type == "MaxPool" || node.op_type == "AveragePool";
-      if (pools_ && pool && node.domain.empty() && model_.has_input(node, 0)) {
+      if (runs_ == GuardFor::kTwin && pool && node.domain.empty() && model_.has_input(node, 0)) {
         plan_pool(GuardedInput{}, i, 0);
       }
     }
@@ -117,6 +119,10 @@ class Planner {
     if (plan.at_load && !plan.fails) return;
     const bool about_zeros = check.rule == kNonzero || check.rule == kInnerNonzero;
     if (about_zeros && !plan.fails && facts_.never_empty(node.graph, name)) return;
+    if (about_zeros && !plan.fails && runs_ == GuardFor::kFed &&
+        fed_facts_.never_empty(node.graph, name)) {
+      return;
+    }
     plans_.push_back(std::move(plan));
   }
 
@@ -244,7 +250,8 @@ class Planner {
 
   const ModelView& model_;
   ValueFacts facts_;
-  bool pools_;
+  FedFacts fed_facts_;
+  GuardFor runs_;
   std::vector<PlannedGuard> plans_;
 };
 
@@ -284,8 +291,8 @@ std::string axis_list(std::int64_t mask) {
 
 }  // namespace
 
-std::vector<PlannedGuard> plan_guards(const ModelView& model, bool pools) {
-  return Planner(model, pools).run();
+std::vector<PlannedGuard> plan_guards(const ModelView& model, GuardFor runs) {
+  return Planner(model, runs).run();
 }
 
 std::optional<bool> holds(const GuardCheck& check, std::span<const std::int64_t> shape) noexcept {

@@ -109,9 +109,16 @@ struct PlannedGuard {
   std::vector<std::int64_t> shape = {};  // of that constant
 };
 
+// Which runs a session is loaded for, see twin.h.
+enum class GuardFor : std::uint8_t {
+  kAll,   // every run
+  kFed,   // those that are fed no tensor with an extent of zero; a twin has the others
+  kTwin,  // every run, and images smaller than a pooling window, which kAll leaves out: guards
+          // there would cost ordinary models their speed
+};
+
 // All guards that a model needs, in the order of its nodes. Leaves out what is known to hold.
-// `pools`: pooling windows too, which would cost ordinary models their speed (see twin.h).
-std::vector<PlannedGuard> plan_guards(const ModelView& model, bool pools = false);
+std::vector<PlannedGuard> plan_guards(const ModelView& model, GuardFor runs = GuardFor::kAll);
 
 // "input 0 \"x\" of the LSTM node \"encoder\"", names cut to a readable length.
 std::string describe_input(const ModelView& model, const NodeView& node, std::size_t input);

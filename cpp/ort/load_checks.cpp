@@ -237,12 +237,12 @@ std::vector<OpUse> uses_of(const ModelView& view) {
 
 }  // namespace
 
-Examined examine(std::span<const std::byte> model, const std::string& name, bool guard_pools) {
+Examined examine(std::span<const std::byte> model, const std::string& name, GuardFor runs) {
   Examined found;
   if (is_ort_format(model)) return found;
   try {
     const ModelView view(model);
-    std::vector<PlannedGuard> plans = plan_guards(view, guard_pools);
+    std::vector<PlannedGuard> plans = plan_guards(view, runs);
     Checker(view, name).run(plans);
     found.compares = std::ranges::any_of(
         plans, [](const PlannedGuard& plan) { return plan.other != kNone && !plan.at_load; });

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/onnx_model.h"
+#include "ort/guard_rules.h"
 
 namespace zerolane::ort {
 
@@ -26,7 +27,7 @@ struct Examined {
 // run: nodes without an input that a kernel reads unasked, attributes that it divides or counts by,
 // constants that break a rule of guard_rules.h. Throws kUnsupported, naming `name` and the node.
 // Then guards it (guard.h). Bytes that are no readable model are left to the vendor library.
-// `guard_pools`: see plan_guards. Linear in the size of the file. Thread-safe.
-Examined examine(std::span<const std::byte> model, const std::string& name, bool guard_pools);
+// Linear in the size of the file. Thread-safe.
+Examined examine(std::span<const std::byte> model, const std::string& name, GuardFor runs);
 
 }  // namespace zerolane::ort

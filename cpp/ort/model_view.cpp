@@ -259,6 +259,7 @@ const std::vector<ModelView::Definition>& ModelView::definitions(std::size_t ind
     if (kept > 0 && list[kept - 1].name == each.name) {
       ValueSource& first = list[kept - 1].source;
       if (first.kind != Kind::kInput || each.source.kind != Kind::kConstant) first = {};
+      first.has_default = first.kind == Kind::kInput;
       continue;
     }
     list[kept++] = each;
@@ -280,6 +281,11 @@ std::span<const std::size_t> ModelView::callers(std::size_t graph) const {
   const auto found = callers_.find({graphs_[graph].domain, graphs_[graph].name});
   if (found == callers_.end()) return {};
   return found->second;
+}
+
+bool ModelView::redefines_operators() const {
+  return std::ranges::any_of(callers_,
+                             [](const auto& function) { return function.first.first.empty(); });
 }
 
 std::string_view last_text(const WireField& message, std::uint32_t number) {
@@ -378,6 +384,32 @@ bool may_hold(const WireField& field, std::int64_t value) {
     }
   }
   return found;
+}
+
+std::optional<std::vector<std::int64_t>> read_ints(const WireField& field) {
+  constexpr std::size_t kShort = 64;
+  constexpr std::int32_t kInt32 = 6, kInt64 = 7;
+  const TensorView tensor = read_tensor(field);
+  if (tensor.external || (tensor.elem_type != kInt32 && tensor.elem_type != kInt64)) return {};
+  std::vector<std::int64_t> values;
+  const auto take_raw = [&]<class Int>(std::span<const std::byte> raw, Int value) {
+    for (; raw.size() >= sizeof(Int); raw = raw.subspan(sizeof(Int))) {
+      std::memcpy(&value, raw.data(), sizeof(Int));
+      values.push_back(value);
+    }
+  };
+  WireReader reader(field);
+  for (WireField part; reader.next(part);) {
+    if (part.type == WireType::kBytes && part.payload.size() > kShort * 8) return {};
+    if (part.number == 5) {
+      each_int(part, [&](std::int64_t each) { values.push_back(static_cast<std::int32_t>(each)); });
+    }
+    if (part.number == 7) each_int(part, [&](std::int64_t each) { values.push_back(each); });
+    if (!part.is_bytes(9)) continue;
+    if (tensor.elem_type == kInt32) take_raw(part.payload, std::int32_t{});
+    if (tensor.elem_type == kInt64) take_raw(part.payload, std::int64_t{});
+  }
+  return values;
 }
 
 std::optional<std::vector<std::int64_t>> declared_shape(const WireField& value_info) {

@@ -46,6 +46,7 @@ struct ValueSource {
   std::size_t index = kNone;  // kNode: the node; kFormal: number of the input
   std::size_t output = 0;     // kNode: which output
   std::size_t graph = kNone;  // that defines it
+  bool has_default = false;   // kInput: an initializer stands in where the caller gives none
 };
 
 struct TensorView {
@@ -89,6 +90,8 @@ class ModelView {
   std::int64_t opset(std::string_view domain) const;
   // Whether some weights stand in files beside the model.
   bool has_external_data() const;
+  // Whether a function of the model goes by the name of a standard operator.
+  bool redefines_operators() const;
   // Some input of the main graph has no shape, so that even its rank is left to the caller.
   bool has_input_of_open_rank() const { return has_open_input_; }
 
@@ -143,6 +146,9 @@ std::size_t list_length(const NodeView& node, std::string_view name);
 TensorView read_tensor(const WireField& tensor);
 // Whether an integer tensor may hold `value`: true if its numbers cannot be read here.
 bool may_hold(const WireField& tensor, std::int64_t value);
+
+// The numbers of a short int32 or int64 tensor. Nullopt for another one, or one in another file.
+std::optional<std::vector<std::int64_t>> read_ints(const WireField& tensor);
 
 // The declared extents of a graph's input, -1 where left open. Nullopt where even the rank is.
 std::optional<std::vector<std::int64_t>> declared_shape(const WireField& value_info);

@@ -65,7 +65,11 @@ std::shared_ptr<SessionImpl> load_model_source(Runtime& rt, const ModelSource& s
   bool ort_format = is_ort_format(bytes);
   Options adjusted = options;
   if (ort_format) adjusted.config.emplace_back("session.load_model_format", "ORT");
-  Examined model = examine(bytes, name, /*guard_pools=*/is_twin);
+  const bool rewritten = !ort_format && options.graph_level > 0;  // so that there may be a twin
+  Examined model = examine(bytes, name,
+                           is_twin     ? GuardFor::kTwin
+                           : rewritten ? GuardFor::kFed
+                                       : GuardFor::kAll);
   if (model.transposes_empties) {
     adjusted.config.emplace_back("optimization.disable_specified_optimizers",
                                  "MatmulTransposeFusion");
@@ -110,7 +114,6 @@ std::shared_ptr<SessionImpl> load_model_source(Runtime& rt, const ModelSource& s
   }
   std::unique_ptr<TwinKeeper> twins;
   if (!is_twin) {
-    bool rewritten = !ort_format && options.graph_level > 0;
     twins = std::make_unique<TwinKeeper>(rt, source, options, rewritten, model.pools);
   }
   return std::make_shared<SessionImpl>(rt, std::move(session), name, host_only,

@@ -30,7 +30,8 @@ struct ModelSource {
 // it was written handles well: a transposed matrix product with an empty batch, a pooling of
 // blocked layout over an image smaller than its window, a fused skip connection whose inputs
 // differ. Calls with such shapes go to a twin: the same model loaded without rewriting, when first
-// needed.
+// needed. As empty inputs go there anyway, the main session has no guards against what only they
+// can bring about (GuardFor::kFed): guards cost time at load and the fusions around them.
 class TwinKeeper {
  public:
   // `rewritten`: the session's graph was rewritten. `small_images_matter`: the model pools over

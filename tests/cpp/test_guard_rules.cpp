@@ -65,11 +65,12 @@ std::string op(std::string_view op_type, Names inputs, std::string_view attribut
 }
 
 // "input: what is wanted" of each guard, with "!" in front where a constant breaks the rule.
-std::vector<std::string> plans(const std::string& graph, std::string_view more = {}) {
+std::vector<std::string> plans(const std::string& graph, std::string_view more = {},
+                               ort::GuardFor runs = ort::GuardFor::kAll) {
   const std::string message = model(graph, more);
   const ort::ModelView view(onnx_bytes::view(message));
   std::vector<std::string> list;
-  for (const ort::PlannedGuard& plan : ort::plan_guards(view)) {
+  for (const ort::PlannedGuard& plan : ort::plan_guards(view, runs)) {
     list.push_back((plan.fails ? "!" : "") + std::to_string(plan.input) + ": " +
                    ort::requirement(plan.check));
   }
@@ -246,6 +247,139 @@ TEST_CASE("guard rules: weights of convolutions") {
   CHECK(plans(call + weight, function) == Plans{});
   CHECK(plans(call + weight + op("F", {"x", "v"}, {}, "my"), function) == guarded);
   CHECK(plans(weight, function) == guarded);  // never called: not known
+}
+
+TEST_CASE("guard rules: none against what only empty inputs bring about, where a twin has those") {
+  // An LSTM behind `nodes`, which make v.
+  const auto guarded = [](const std::string& nodes, const std::string& more = {}) {
+    const std::string graph = op("LSTM", {"v", "w", "r"}) + nodes + more;
+    CHECK(plans(graph).size() == 1);
+    CHECK(plans(graph, {}, ort::GuardFor::kTwin).size() == 1);
+    return !plans(graph, {}, ort::GuardFor::kFed).empty();
+  };
+  const std::string x = input("x", kFloat, {-1, -1, 16});
+  CHECK_FALSE(guarded(input("v", kFloat, {-1, -1, 4})));
+  CHECK_FALSE(guarded(op("Transpose", {"x"}, {}, {}, "v"), x));
+  CHECK_FALSE(guarded(op("Reshape", {"x", "anything"}, {}, {}, "v"), x));
+  CHECK(guarded(""));
+  CHECK(guarded(op("Identity", {"other"}, {}, {}, "v"), x));
+  CHECK(guarded(op("Identity", {"x"}, {}, "other", "v"), x));
+  CHECK(guarded(bytes(11, value("v", bytes(4, bytes(1, "")))), x));  // a sequence
+
+  // What others hold may be empty whatever the caller gives.
+  CHECK(guarded(op("Add", {"x", "other"}, {}, {}, "v"), x));
+  CHECK(guarded(op("Add", {"x", "c"}, {}, {}, "v"), x + initializer("c", kFloat, {0})));
+  CHECK_FALSE(guarded(op("Add", {"x", "c"}, {}, {}, "v"), x + initializer("c", kFloat, {16})));
+  CHECK(guarded(input("v", kFloat, {-1, -1, 4}), initializer("v", kFloat, {0, 0, 4})));
+  for (const std::string_view op_type : {"NonZero", "Slice", "Expand", "Tile", "Pad", "TopK",
+                                         "Compress", "Resize", "Split", "Shape", "Range"}) {
+    CHECK(guarded(op(op_type, {"x", "n", "m"}, {}, {}, "v"), x));
+  }
+  // Only the first output of most operators has the shape that is known.
+  CHECK(guarded(bytes(1, node("Dropout", {"x"}, {"u", "v"})), x));
+  CHECK_FALSE(guarded(bytes(1, node("GRU", {"x", "w", "r"}, {"u", "v"})) +
+                          initializer("w", kFloat, {1, 12, 16}) +
+                          initializer("r", kFloat, {1, 12, 4}),
+                      input("x", kFloat, {1, 2, 16})));
+
+  // A function of the model under the name of an operator could do anything.
+  const std::string function = bytes(25, bytes(1, "Transpose") + bytes(4, "a"));
+  const std::string graph = op("LSTM", {"v", "w", "r"}) + op("Transpose", {"x"}, {}, {}, "v") + x;
+  CHECK(plans(graph, {}, ort::GuardFor::kFed).empty());
+  CHECK_FALSE(plans(graph, function, ort::GuardFor::kFed).empty());
+
+  // Rules about ranks and values stay.
+  const std::string rank = op("ReverseSequence", {"x", "n"}) + open_input("x");
+  CHECK(plans(rank, {}, ort::GuardFor::kFed) == plans(rank));
+}
+
+TEST_CASE("guard rules: extents of slices and convolutions") {
+  const auto guarded = [](const std::string& graph) {
+    return !plans(op("LSTM", {"v", "w", "r"}) + graph, {}, ort::GuardFor::kFed).empty();
+  };
+  const auto numbers = [](std::string_view name, const Dims& values) {
+    std::string list;
+    for (const std::int64_t value : values) list += integer(7, value);
+    return initializer(name, kInt64, {static_cast<std::int64_t>(values.size())}, list);
+  };
+  const std::string x = input("x", kFloat, {-1, 6, 16});
+  const auto slice = [&](std::int64_t start, std::int64_t end, std::int64_t axis,
+                         std::int64_t step) {
+    return guarded(op("Slice", {"x", "b", "e", "a", "s"}, {}, {}, "v") + x + numbers("b", {start}) +
+                   numbers("e", {end}) + numbers("a", {axis}) + numbers("s", {step}));
+  };
+  CHECK_FALSE(slice(0, INT64_MAX, 1, 1));
+  CHECK_FALSE(slice(5, INT64_MAX, 1, 1));
+  CHECK_FALSE(slice(5, 6, -2, 3));
+  CHECK_FALSE(slice(-1, INT64_MAX, 1, 1));
+  CHECK_FALSE(slice(-9, 1, 1, 1));
+  CHECK_FALSE(slice(-1, INT64_MIN, 1, -1));
+  CHECK_FALSE(slice(0, INT64_MIN, 1, -1));
+  CHECK_FALSE(slice(2, 1, 1, INT64_MIN));
+  CHECK(slice(6, INT64_MAX, 1, 1));
+  CHECK(slice(2, 2, 1, 1));
+  CHECK(slice(3, 2, 1, 1));
+  CHECK(slice(2, 3, 1, -1));
+  CHECK(slice(-1, -1, 1, -1));
+  CHECK(slice(0, -6, 1, 1));
+  CHECK(slice(0, 1, 1, 0));
+  CHECK(slice(0, 1, 3, 1));
+  CHECK(slice(0, 1, 0, 1));  // of a length that is not known
+  CHECK(guarded(op("Slice", {"x", "b", "e", "a"}, {}, {}, "v") + x + numbers("b", {0, 0}) +
+                numbers("e", {4, 4}) + numbers("a", {1, 1})));
+  CHECK(guarded(op("Slice", {"x", "b", "e"}, {}, {}, "v") + x + numbers("b", {0}) +
+                input("e", kInt64, {1})));
+  const std::string old = ints_attribute("starts", {1}) + ints_attribute("axes", {2});
+  CHECK_FALSE(guarded(op("Slice", {"x"}, old + ints_attribute("ends", {-1}), {}, "v") + x));
+  CHECK(guarded(op("Slice", {"x"}, old + ints_attribute("ends", {1}), {}, "v") + x));
+  const std::string raw = bytes(9, std::string("\x01\0\0\0\x02\0\0\0", 8));
+  CHECK_FALSE(guarded(op("Slice", {"x", "b", "e"}, {}, {}, "v") + input("x", kFloat, {6, 6}) +
+                      initializer("b", kInt32, {2}, raw) + numbers("e", {6, 3})));
+  CHECK(guarded(op("Slice", {"x", "b", "e"}, {}, {}, "v") + input("x", kFloat, {6, 6}) +
+                initializer("b", kInt32, {2}, raw) + numbers("e", {6, 2})));
+
+  // x has 16 or any number of places; `length` of them come out.
+  const auto conv = [&](const Dims& image, std::int64_t window, const std::string& attributes = {},
+                        std::int64_t place = 0) {
+    return guarded(op("Conv", {"x", "k"}, attributes, {}, "u") + input("x", kFloat, image) +
+                   initializer("k", kFloat, {8, 6, window}) +
+                   op("Slice", {"u", "b", "e", "a"}, {}, {}, "v") + numbers("b", {place}) +
+                   numbers("e", {INT64_MAX}) + numbers("a", {2}));
+  };
+  const auto plain = [&](const Dims& image, std::int64_t window,
+                         const std::string& attributes = {}) {
+    return guarded(op("Conv", {"x", "k"}, attributes, {}, "v") + input("x", kFloat, image) +
+                   initializer("k", kFloat, {8, 6, window}));
+  };
+  CHECK_FALSE(plain({-1, 6, 16}, 16));
+  CHECK(plain({-1, 6, 16}, 17));
+  CHECK(plain({-1, 6, -1}, 2));
+  CHECK_FALSE(plain({-1, 6, -1}, 1));
+  CHECK_FALSE(plain({-1, 6, -1}, 3, ints_attribute("pads", {1, 1})));
+  CHECK(plain({-1, 6, -1}, 3, ints_attribute("pads", {1, 0})));
+  CHECK(plain({-1, 6, -1}, 3, ints_attribute("pads", {1, 1}) + ints_attribute("dilations", {2})));
+  CHECK(
+      plain({-1, 6, -1}, 3, ints_attribute("pads", {1, 1}) + text_attribute("auto_pad", "VALID")));
+  CHECK_FALSE(plain({-1, 6, -1}, 3, text_attribute("auto_pad", "SAME_UPPER")));
+  CHECK(plain({-1, 6, 16}, 3, ints_attribute("pads", {-9, -9})));
+  CHECK(plain({-1, 6, 16}, 3, ints_attribute("strides", {0})));
+  CHECK(plain({-1, 6, 16, 16}, 3));
+  CHECK_FALSE(conv({-1, 6, 16}, 3, {}, 13));
+  CHECK(conv({-1, 6, 16}, 3, {}, 14));
+  CHECK_FALSE(conv({-1, 6, 16}, 3, ints_attribute("strides", {4}), 3));
+  CHECK(conv({-1, 6, 16}, 3, ints_attribute("strides", {4}), 4));
+  CHECK_FALSE(conv({-1, 6, 17}, 9,
+                   ints_attribute("strides", {4}) + text_attribute("auto_pad", "SAME_LOWER"), 4));
+  CHECK(conv({-1, 6, 16}, 9,
+             ints_attribute("strides", {4}) + text_attribute("auto_pad", "SAME_LOWER"), 4));
+
+  // Unsqueeze and Transpose move extents about.
+  const std::string moved = op("Unsqueeze", {"x", "a"}, {}, {}, "u") +
+                            op("Transpose", {"u"}, ints_attribute("perm", {2, 0, 1}), {}, "t") +
+                            op("Slice", {"t", "b", "e"}, {}, {}, "v") +
+                            input("x", kFloat, {-1, 256}) + numbers("a", {1}) + numbers("e", {256});
+  CHECK_FALSE(guarded(moved + numbers("b", {255})));
+  CHECK(guarded(moved + numbers("b", {256})));
 }
 
 TEST_CASE("guard rules: open ranks cost a guard, declared ones none") {

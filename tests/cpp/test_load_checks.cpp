@@ -42,7 +42,7 @@ std::string text_of(std::string_view name, std::string_view value) {
 std::string refusal(const std::string& graph, std::string_view more = {}) {
   const std::string message = model(graph, more);
   try {
-    (void)ort::examine(view(message), "m.onnx", false);
+    (void)ort::examine(view(message), "m.onnx", ort::GuardFor::kAll);
   } catch (const Error& error) {
     CHECK(error.code() == Code::kUnsupported);
     CHECK(error.subject() == "m.onnx");
@@ -151,31 +151,33 @@ TEST_CASE("load checks: constants, in all graphs and functions") {
 
 TEST_CASE("load checks: unreadable bytes are left to the vendor library") {
   const std::string whole = model(bytes(1, node("Max", {"a", "", "b"}, {"y"})));
-  CHECK_THROWS_AS((void)ort::examine(view(whole), "m", false), Error);
-  CHECK_NOTHROW((void)ort::examine(view(""), "m", false));
-  CHECK_NOTHROW((void)ort::examine(view("not a model"), "m", false));
-  CHECK_NOTHROW((void)ort::examine(view(whole.substr(0, 12)), "m", false));
-  CHECK_NOTHROW((void)ort::examine(view(bytes(2, "__ORTM") + whole), "m", false));  // ORT format
+  CHECK_THROWS_AS((void)ort::examine(view(whole), "m", ort::GuardFor::kAll), Error);
+  CHECK_NOTHROW((void)ort::examine(view(""), "m", ort::GuardFor::kAll));
+  CHECK_NOTHROW((void)ort::examine(view("not a model"), "m", ort::GuardFor::kAll));
+  CHECK_NOTHROW((void)ort::examine(view(whole.substr(0, 12)), "m", ort::GuardFor::kAll));
+  CHECK_NOTHROW((void)ort::examine(view(bytes(2, "__ORTM") + whole), "m",
+                                   ort::GuardFor::kAll));  // ORT format
   CHECK_NOTHROW((void)ort::examine(
-      view(model(nested_graph(2000, bytes(1, node("Max", {"a", "", "b"}, {"y"}))))), "m", false));
+      view(model(nested_graph(2000, bytes(1, node("Max", {"a", "", "b"}, {"y"}))))), "m",
+      ort::GuardFor::kAll));
 }
 
 TEST_CASE("load checks: checking and guarding at once") {
   const std::string lstm = bytes(1, node("LSTM", {"x", "w", "r"}, {"y"}));
-  const auto out = ort::examine(view(model(lstm)), "m", false);
+  const auto out = ort::examine(view(model(lstm)), "m", ort::GuardFor::kAll);
   REQUIRE(out.guarded.has_value());
   CHECK(*out.guarded == *ort::guard_model(view(model(lstm))));
   CHECK_FALSE(out.compares);
   const std::string relu = bytes(1, node("Relu", {"x"}, {"y"}));
-  CHECK_FALSE(ort::examine(view(model(relu)), "m", false).guarded);
-  CHECK_FALSE(ort::examine(view("not a model"), "m", false).guarded);
+  CHECK_FALSE(ort::examine(view(model(relu)), "m", ort::GuardFor::kAll).guarded);
+  CHECK_FALSE(ort::examine(view("not a model"), "m", ort::GuardFor::kAll).guarded);
   const std::string max = bytes(1, node("Max", {"a", ""}, {"y"}));
-  CHECK_THROWS_AS((void)ort::examine(view(model(lstm + max)), "m", false), Error);
+  CHECK_THROWS_AS((void)ort::examine(view(model(lstm + max)), "m", ort::GuardFor::kAll), Error);
 }
 
 TEST_CASE("load checks: weights in other files are seen wherever they stand") {
   const auto external = [](const std::string& graph) {
-    return ort::examine(view(model(graph)), "m", false).external_data;
+    return ort::examine(view(model(graph)), "m", ort::GuardFor::kAll).external_data;
   };
   const std::string relu = bytes(1, node("Relu", {"x"}, {"y"}));
   const std::string inside = bytes(8, "w") + integer(14, 0),
@@ -188,5 +190,6 @@ TEST_CASE("load checks: weights in other files are seen wherever they stand") {
       node("Constant", {}, {"c"}, {}, bytes(5, bytes(1, "value") + bytes(5, outside)));
   CHECK(external(bytes(1, constant)));
   CHECK(external(nested_graph(3, relu + bytes(5, outside))));
-  CHECK(ort::examine(view("not a model"), "m", false).external_data);  // cannot be told
+  CHECK(
+      ort::examine(view("not a model"), "m", ort::GuardFor::kAll).external_data);  // cannot be told
 }
