@@ -110,7 +110,7 @@ def test_bad_deadlines(session: zl.Session, deadline: float) -> None:
 
 
 def test_deadline_of_another_type(session: zl.Session) -> None:
-    with pytest.raises((zl.InvalidArgument, TypeError)):
+    with pytest.raises(zl.InvalidArgument, match="'soon'"):
         session.run({"steps": FOREVER, "x": X}, deadline_ms="soon")  # type: ignore[arg-type]
     y = session.run({"steps": np.array(1), "x": X}, deadline_ms=float("inf"))["y"]
     np.testing.assert_array_equal(y, np.roll(X, 1, -1))
