@@ -95,6 +95,27 @@ void refit(const PySession& session, const py::dict& weights) {
   engine.refit(native);
 }
 
+void refit_from(const PySession& session, const std::string& model, const py::object& path,
+                const py::object& content) {
+  trt::Engine& engine = engine_of(session);
+  std::string file = path.is_none() ? "" : path_of(path);
+  py::buffer_info bytes;
+  std::span<const std::byte> span;
+  if (!content.is_none()) {
+    bytes = content.cast<py::buffer>().request();
+    span = {static_cast<const std::byte*>(bytes.ptr),
+            static_cast<size_t>(bytes.size * bytes.itemsize)};
+  }
+  try {
+    ReleaseGil release;
+    engine.refit_from(model, file, span);
+  } catch (...) {
+    drain_log();
+    throw;
+  }
+  drain_log();
+}
+
 }  // namespace
 
 std::unique_ptr<PySession> load_engine(const py::object& library, const py::buffer& plan,
@@ -104,6 +125,7 @@ std::unique_ptr<PySession> load_engine(const py::object& library, const py::buff
   engine_settings.allow_host_code = options["host_code"].cast<bool>();
   engine_settings.memory_limit = options["memory_limit"].cast<uint64_t>();
   engine_settings.cache_file = path_of(options["kernel_cache"]);
+  engine_settings.stripped = options["stripped"].cast<bool>();
   trt::SessionSettings settings;
   settings.name = utf8(options["name"]);
   settings.graphs = options["graphs"].cast<size_t>();
@@ -170,6 +192,7 @@ void bind_trt(py::module_& module) {
       },
       "session"_a);
   module.def("refit_engine", &refit, "session"_a, "weights"_a);
+  module.def("refit_engine_from", &refit_from, "session"_a, "model"_a, "path"_a, "content"_a);
 }
 
 }  // namespace zerolane::bindings

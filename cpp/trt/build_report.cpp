@@ -33,11 +33,33 @@ std::string reason(const ParserError* error, const Calls& calls) {
     size_t end = said.find(": ", kAssertion.size());
     if (end != std::string::npos && end + 2 < said.size()) said = said.substr(end + 2);
   }
+  // An assertion with words for people is: condition && "words".
+  constexpr std::string_view kWords = " && \"";
+  if (size_t start = said.find(kWords); start != std::string::npos && said.back() == '"') {
+    said = said.substr(start + kWords.size(), said.size() - start - kWords.size() - 1);
+  }
   // Some checks give no words, only the place that refused.
   if (said.empty() || said == "false") {
     return "the parser has no support for it (" + text(calls.ParserError_func(error)) + ")";
   }
   return said;
+}
+
+template <typename Get>
+std::vector<ParserComplaint> read_all(const Calls& calls, int32_t count, const Get& get) {
+  std::vector<ParserComplaint> found;
+  for (int32_t i = 0; i < count; ++i) {
+    const ParserError* error = get(i);
+    if (error == nullptr) continue;
+    ParserComplaint complaint{calls.ParserError_code(error), reason(error, calls),
+                              calls.ParserError_node(error), "", ""};
+    if (calls.ParserError_nodeName) complaint.node_name = text(calls.ParserError_nodeName(error));
+    if (calls.ParserError_nodeOperator) {
+      complaint.node_type = text(calls.ParserError_nodeOperator(error));
+    }
+    found.push_back(std::move(complaint));
+  }
+  return found;
 }
 
 bool is_support(ParserErrorCode code) {
@@ -52,20 +74,13 @@ bool is_echo(std::string_view message) {
 }
 
 std::vector<ParserComplaint> read_complaints(const Calls& calls, const Parser* parser) {
-  std::vector<ParserComplaint> found;
-  int32_t count = calls.Parser_getNbErrors(parser);
-  for (int32_t i = 0; i < count; ++i) {
-    const ParserError* error = calls.Parser_getError(parser, i);
-    if (error == nullptr) continue;
-    ParserComplaint complaint{calls.ParserError_code(error), reason(error, calls),
-                              calls.ParserError_node(error), "", ""};
-    if (calls.ParserError_nodeName) complaint.node_name = text(calls.ParserError_nodeName(error));
-    if (calls.ParserError_nodeOperator) {
-      complaint.node_type = text(calls.ParserError_nodeOperator(error));
-    }
-    found.push_back(std::move(complaint));
-  }
-  return found;
+  return read_all(calls, calls.Parser_getNbErrors(parser),
+                  [&](int32_t i) { return calls.Parser_getError(parser, i); });
+}
+
+std::vector<ParserComplaint> read_complaints(const Calls& calls, const ParserRefitter* refitter) {
+  return read_all(calls, calls.ParserRefitter_getNbErrors(refitter),
+                  [&](int32_t i) { return calls.ParserRefitter_getError(refitter, i); });
 }
 
 bool about_support(std::span<const ParserComplaint> complaints) {

@@ -32,8 +32,9 @@ struct UnsupportedGraph {
 // the cause of anything.
 bool is_echo(std::string_view message);
 
-// What a failed parse left behind.
+// What a failed parse or refit left behind.
 std::vector<ParserComplaint> read_complaints(const Calls& calls, const Parser* parser);
+std::vector<ParserComplaint> read_complaints(const Calls& calls, const ParserRefitter* refitter);
 
 // Whether complaints are about nodes that the library cannot do, rather than about a broken model.
 bool about_support(std::span<const ParserComplaint> complaints);

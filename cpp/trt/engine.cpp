@@ -103,6 +103,7 @@ Engine::Engine(Library& library, std::span<const std::byte> plan, std::string na
       device_(cuda::open_device(settings.device)),
       activations_(ActivationPool::of(device_)),
       plugin_failures_(std::make_shared<PluginFailures>(library.name())),
+      lacks_weights_(settings.stripped),
       fork_generation_(fork_generation.load()) {
   const std::string doing = "loading " + name_ + " with " + library_.title();
   trace::Span span("load", name_, static_cast<int64_t>(plan.size()));
@@ -281,6 +282,10 @@ void Engine::apply_memory_limit(uint64_t limit, size_t plan_bytes) {
 }
 
 Owned<ExecutionContext> Engine::make_execution(ErrorCollector& errors) const {
+  if (lacks_weights_.load()) {
+    throw make_error(Code::kUnsupported, "running " + name_,
+                     "its engine was built without its weights", "refit it with them first", name_);
+  }
   const Calls& calls = library_.calls;
   std::lock_guard lock(make_mutex_);
   LoggedErrors logged;

@@ -45,6 +45,7 @@ struct EngineSettings {
   uint64_t memory_limit =
       0;                   // bytes of device memory for weights and one run's activations; 0: none
   std::string cache_file;  // for kernels that the runtime compiles; "": not kept
+  bool stripped = false;   // the plan lacks weights: nothing runs before a refit
   bool operator==(const EngineSettings&) const = default;
 };
 
@@ -102,6 +103,12 @@ class Engine {
     int64_t count;
   };
   void refit(const std::vector<NamedWeights>& weights);
+  // The same with the weights of an ONNX model, named for users, that has the graph the engine was
+  // built from: the file at `path`, or, where `bytes` is not empty, those. Throws kInvalidModel for
+  // one that the library's parser does not take. The parser may crash on a damaged model.
+  void refit_from(const std::string& model, const std::string& path,
+                  std::span<const std::byte> bytes);
+  // Names of the weights that may be given; none for an engine that was not built for it.
   std::vector<std::string> refittable_weights() const;
   // Counts refits: graphs captured before one are stale.
   uint64_t generation() const noexcept { return generation_.load(std::memory_order_acquire); }
@@ -141,6 +148,9 @@ class Engine {
   void read_tensors(const PlanFacts& facts);
   void read_profiles();
   void apply_memory_limit(uint64_t limit, size_t plan_bytes);
+  // `give` hands weights to the refitter, and returns what must outlive their use.
+  void refit_with(const std::string& doing,
+                  const std::function<Owned<ParserRefitter>(Refitter*, ErrorCollector&)>& give);
   void begin_run();
   void end_run() noexcept;
 
@@ -161,6 +171,7 @@ class Engine {
   std::atomic<uint64_t> generation_{0};
   std::atomic<int64_t> running_{0};
   std::atomic<bool> refitting_{false};
+  std::atomic<bool> lacks_weights_;
   mutable std::mutex make_mutex_;  // the library does not promise that contexts may be made at once
   std::mutex refit_mutex_;  // one refit at a time; begin_run() waits on it while there is one
   unsigned fork_generation_;

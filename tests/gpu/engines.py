@@ -61,6 +61,7 @@ def _stand_in(
         version=libraries.FAMILIES[family].version,
         profiles=ranges or None,
         refit=bool(fields.get("refit", False)),
+        stripped=bool(fields.get("strip_weights", False)),
         host_code=bool(fields.get("version_compatible", False)),
         flags={k: v for k, v in fields.items() if k in known},
     )

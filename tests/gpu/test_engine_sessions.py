@@ -15,7 +15,7 @@ import onnx
 import pytest
 
 import zerolane as zl
-from tests.gpu import cuda_table, engines
+from tests.gpu import cuda_table, engines, needs
 from tests.gpu.conftest import Resources
 from tests.gpu.cuda_table import Failed
 from tests.models import small
@@ -188,6 +188,24 @@ def test_refit(backend: str) -> None:
     first.refit({"shift": small.shift_matrix(WIDTH)})
     np.testing.assert_array_equal(second(x), rolled(x))
     np.testing.assert_array_equal(binding()["y"], rolled(x))
+
+
+def test_an_engine_without_weights(backend: str, tmp_path: Path) -> None:
+    """It runs nothing before a refit; the model that it was built from has all it needs."""
+    engine = engines.build(
+        chain(), backend, shapes={"x": (SMALL, SMALL, LARGE)}, refit=True, strip_weights=True
+    )
+    if not needs.STAND_IN:
+        assert engine.plan.nbytes < WIDTH * WIDTH * 4, "the weights are in it"
+    session = engines.load(engine)
+    x = rows(3)
+    with pytest.raises(zl.Unsupported, match="without its weights"):
+        session(x)
+    onnx.save(chain(), tmp_path / "chain.onnx")
+    session.refit(tmp_path / "chain.onnx")
+    np.testing.assert_array_equal(session(x), rolled(x))
+    session.refit(chain().SerializeToString())
+    np.testing.assert_array_equal(session(x), rolled(x))
 
 
 def test_weights_that_do_not_fit(backend: str) -> None:

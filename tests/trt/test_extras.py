@@ -15,6 +15,7 @@ import pytest
 import zerolane as zl
 from tests.fakes.tensorrt import plan
 from tests.models import small
+from tests.python.messages import assert_three_parts
 from tests.trt.engines import Fake, rows
 
 
@@ -51,6 +52,54 @@ def test_refit_that_does_not_fit(fake: Fake) -> None:
     np.testing.assert_array_equal(session(rows(2, 8)), np.roll(rows(2, 8), 1, -1))
     with pytest.raises(zl.Unsupported, match="refit=True"):
         fake.load(model).refit(weights)
+
+
+@pytest.mark.parametrize("how", ["path", "bytes"])
+def test_refit_from_a_model(fake: Fake, tmp_path: Path, how: str) -> None:
+    model, turned = small.matmul_chain(1, 8), small.matmul_chain(1, 8)
+    session = fake.load(model, refit=True)
+    assert session.engine_weights() == ["shift"]
+    (weight,) = turned.graph.initializer
+    weight.raw_data = np.roll(plan.weights_of(model)["shift"], 1, axis=1).tobytes()
+    path = tmp_path / "turned.onnx"
+    path.write_bytes(turned.SerializeToString())
+    with fake.control.counting("live.ParserRefitter", "live.Refitter") as grown:
+        session.refit(path if how == "path" else path.read_bytes())
+    assert grown == {"live.ParserRefitter": 0, "live.Refitter": 0}
+    np.testing.assert_array_equal(session(rows(2, 8)), np.roll(rows(2, 8), 2, -1))
+
+
+def test_refit_from_a_model_that_does_not_fit(fake: Fake, tmp_path: Path) -> None:
+    session = fake.load(small.matmul_chain(1, 8), refit=True)
+    for wrong, error in (
+        (small.relu().SerializeToString(), zl.InvalidModel),
+        (b"no model at all", zl.InvalidModel),
+        (tmp_path / "nowhere.onnx", zl.NotFound),
+    ):
+        with pytest.raises(error) as caught:
+            session.refit(wrong)  # type: ignore[arg-type]
+        assert_three_parts(str(caught.value))
+    with pytest.raises(zl.InvalidModel, match="no initializer named shift"):
+        session.refit(small.relu().SerializeToString())
+    np.testing.assert_array_equal(session(rows(2, 8)), np.roll(rows(2, 8), 1, -1))
+    with pytest.raises(zl.Unsupported, match="refit=True"):
+        fake.load(small.relu()).refit(small.relu().SerializeToString())
+
+
+def test_an_engine_without_weights_runs_after_a_refit(fake: Fake) -> None:
+    model = small.matmul_chain(1, 8)
+    session = fake.load(model, refit=True, stripped=True)
+    for run in (lambda: session(rows(2, 8)), lambda: session.bind(x=(2, 8))()):
+        with pytest.raises(zl.Unsupported, match="without its weights") as caught:
+            run()
+        assert_three_parts(str(caught.value))
+    fake.control["fail.refit"] = 1
+    with pytest.raises(zl.Error, match="refit failed"):
+        session.refit(model.SerializeToString())
+    with pytest.raises(zl.Unsupported, match="without its weights"):
+        session(rows(2, 8))
+    session.refit(model.SerializeToString())
+    np.testing.assert_array_equal(session(rows(2, 8)), np.roll(rows(2, 8), 1, -1))
 
 
 def test_refit_between_runs_of_other_threads(fake: Fake) -> None:

@@ -56,7 +56,7 @@ class BuildOptions:
     memory_pools: bytes by pool: "workspace", "tactic_dram", "tactic_shared_memory", "dla_...".
     hardware_compatibility, version_compatible: run on other GPUs, on later releases (TensorRT).
     exclude_lean_runtime: a version-compatible engine without the runtime inside.
-    strip_weights: leave out weights that a refit brings back.
+    strip_weights: leave out weights; nothing runs before `Session.refit` has brought them.
     refit: weights may be exchanged later; "identical": by the same ones only; "individual": those
         the library chooses one by one.
     weight_streaming, sparse_weights, tf32, strict_nans, direct_io, debug: the library's flags of

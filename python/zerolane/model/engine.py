@@ -145,6 +145,7 @@ def native_options(
         "device": gpu["index"],
         "host_code": options.host_code,
         "memory_limit": options.memory_limit or 0,
+        "stripped": bool(manifest.flags.get("strip_weights", False)),
         "kernel_cache": _kernel_cache(manifest, digest, gpu, library, options),
         "graphs": options.graphs,
         "profile": options.profile or "",

@@ -218,7 +218,7 @@ class Session(_native.Session):
     def engine_facts(self) -> dict[str, Any]:
         """What the TensorRT engine behind it tells: library, profiles, sizes in bytes.
 
-        Raises Unsupported for a session of another backend, as the two methods below do.
+        Raises Unsupported for a session of another backend, as the methods below do.
         """
         return _native.engine_facts(self)
 
@@ -226,16 +226,44 @@ class Session(_native.Session):
         """The engine's layers in the library's own words, as JSON or one line each."""
         return _native.engine_layers(self, json)
 
-    def refit(self, weights: Mapping[str, Any]) -> None:
-        """Exchange weights by name for arrays of the same type and size. Waits for runs in flight.
+    def engine_weights(self) -> list[str]:
+        """Names of the weights that `refit` takes; none for an engine not built for it."""
+        return _native.engine_weights(self)
+
+    def refit(self, weights: Mapping[str, Any] | str | os.PathLike[str] | bytes) -> None:
+        """Exchange weights, or bring those that strip_weights left out. Waits for runs in flight.
+
+        weights: arrays by name (`engine_weights`), of the same type and size; or an ONNX model with
+        the graph that the engine was built from (as converted, where precision= was given), as path
+        or bytes. It is read by the library's parser in this process.
 
         All sessions that share the engine get them. Raises InvalidArgument (names, types, sizes, or
-        weights that are missing), Unsupported (not built with refit=True).
+        weights that are missing), NotFound, InvalidModel, Unsupported (not built with refit=True).
         """
+        if isinstance(weights, str | os.PathLike | bytes):
+            self._refit_from(weights)
+            return
         import numpy as np
 
         arrays = {name: np.ascontiguousarray(array) for name, array in weights.items()}
         _native.refit_engine(self, arrays)
+
+    def _refit_from(self, model: str | os.PathLike[str] | bytes) -> None:
+        if isinstance(model, bytes):
+            name, path, content = "model in memory", None, model
+        else:
+            path, content = os.path.abspath(model), None
+            name = os.path.basename(path)
+            if not os.path.isfile(path):
+                from zerolane.errors import NotFound
+
+                raise NotFound(
+                    f"refitting {self.name} from {name}: there is no file {path!r}; check the path",
+                    path,
+                )
+        # The vendor's parser is not asked about bytes that are no model at all.
+        _native.read_model(path if content is None else content)
+        _native.refit_engine_from(self, name, path, content)
 
     def __reduce__(self) -> tuple[Any, ...]:
         source, arguments = self._recipe

@@ -12,6 +12,7 @@ EngineFake::EngineFake(Plan given, void* logger, const RegistryFake& registry)
     : Base("CudaEngine"), plan(std::move(given)) {
   report.logger = logger;
   streaming_budget = plan.streamable_bytes;
+  lacks_weights = plan.stripped;
   if (plan.nodes.empty()) {
     model = std::make_shared<Model>(plan.model, std::map<std::string, NewWeights>{});
   }
@@ -170,22 +171,6 @@ FAKE(EngineInspector, getEngineInformation,
        return inspector.text.c_str();
      });
 
-struct RefitterFake : Base {
-  RefitterFake(EngineFake& of, void* logger) : Base("Refitter"), engine(of) {
-    report.logger = logger;
-  }
-  EngineFake& engine;
-  Reporter report;
-  std::map<std::string, NewWeights> given;
-
-  const Plan::Weight* find(const char* name) const {
-    for (const Plan::Weight& weight : engine.plan.weights) {
-      if (weight.name == name) return &weight;
-    }
-    return nullptr;
-  }
-};
-
 int32_t list_names(const std::vector<const char*>& names, int32_t size, const char** out) {
   for (size_t i = 0; i < names.size() && i < static_cast<size_t>(size); ++i) out[i] = names[i];
   return static_cast<int32_t>(names.size());
@@ -207,7 +192,8 @@ FAKE(Refitter, getMissingWeights, [](void* self, int32_t size, const char** out)
   RefitterFake& refitter = refitter_of(self);
   std::vector<const char*> names;
   for (const auto& weight : refitter.engine.plan.weights) {
-    if (!refitter.given.contains(weight.name)) names.push_back(weight.name.c_str());
+    bool have = !refitter.replacement.empty() || refitter.given.contains(weight.name);
+    if (!have) names.push_back(weight.name.c_str());
   }
   return list_names(names, size, out);
 });
@@ -245,7 +231,10 @@ FAKE(Refitter, refitCudaEngine, [](void* self) {
       const Plan::Weight* known = refitter.find(name.c_str());
       weight.dims = known->dims;
     }
-    engine.model = std::make_shared<Model>(engine.plan.model, weights);
+    const std::string& whole =
+        refitter.replacement.empty() ? engine.plan.model : refitter.replacement;
+    engine.model = std::make_shared<Model>(whole, weights);
+    engine.lacks_weights = false;
     return true;
   } catch (const std::exception& error) {
     refitter.report.error(ErrorCode::kInternalError, error.what());

@@ -440,6 +440,7 @@ ExecutionContext* make_execution(EngineFake& engine, ExecutionContextAllocationS
     engine.report.error(ErrorCode::kFailedAllocation, "out of memory for a context (planned)");
     return nullptr;
   }
+  if (engine.lacks_weights) ++number("violations.run_without_weights");
   try {
     auto* made = new ExecutionFake(
         engine, strategy == ExecutionContextAllocationStrategy::kUserManaged, cache);

@@ -219,7 +219,7 @@ def cuda() -> CudaControl:
 
 VIOLATIONS = (
     *("scratch", "address", "profile", "capture_before_run", "refit_while_running"),
-    *("engine_before_context", "creators_left", "format", "workspace"),
+    *("engine_before_context", "creators_left", "format", "workspace", "run_without_weights"),
 )
 
 

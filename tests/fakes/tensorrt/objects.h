@@ -148,6 +148,35 @@ struct EngineFake : Base {
   std::map<std::string, std::vector<std::vector<int64_t>>> shapes;
   std::atomic<int> running{0};
   std::atomic<int> contexts{0};
+  std::atomic<bool> lacks_weights{false};
+};
+
+struct RefitterFake : Base {
+  RefitterFake(EngineFake& of, void* logger) : Base("Refitter"), engine(of) {
+    report.logger = logger;
+  }
+  EngineFake& engine;
+  Reporter report;
+  std::map<std::string, NewWeights> given;
+  std::string replacement;  // a whole model in place of the engine's; empty: its weights are given
+
+  const Plan::Weight* find(const char* name) const {
+    for (const Plan::Weight& weight : engine.plan.weights) {
+      if (weight.name == name) return &weight;
+    }
+    return nullptr;
+  }
+};
+
+// What a parser or its refitter complains of. node: its place in the graph, -1 for none.
+struct ErrorFake : Base {
+  ErrorFake(ParserErrorCode is, std::string says, int32_t at)
+      : Base("ParserError"), code(is), text(std::move(says)), node(at) {}
+  const ParserError* direct() const { return reinterpret_cast<const ParserError*>(&callee); }
+  ParserErrorCode code;
+  std::string text;
+  int32_t node;
+  std::string name, op_type;
 };
 
 Dims to_dims(const std::vector<int64_t>& dims);

@@ -11,21 +11,6 @@
 namespace fake {
 namespace {
 
-struct ErrorFake : Base {
-  ErrorFake(ParserErrorCode is, std::string says, int32_t at, const zerolane::OnnxNode* of)
-      : Base("ParserError"), code(is), text(std::move(says)), node(at) {
-    if (of != nullptr) {
-      name = of->name;
-      op_type = of->op_type;
-    }
-  }
-  const ParserError* direct() const { return reinterpret_cast<const ParserError*>(&callee); }
-  ParserErrorCode code;
-  std::string text;
-  int32_t node;
-  std::string name, op_type;
-};
-
 // What the real parser hands a plugin: integers in 32 bits.
 struct Attribute {
   std::string name;
@@ -47,7 +32,11 @@ struct ParserFake : Base {
 
   bool fail(ParserErrorCode code, const std::string& text, int32_t at = -1,
             const zerolane::OnnxNode* node = nullptr) {
-    errors.push_back(std::make_unique<ErrorFake>(code, text, at, node));
+    errors.push_back(std::make_unique<ErrorFake>(code, text, at));
+    if (node != nullptr) {
+      errors.back()->name = node->name;
+      errors.back()->op_type = node->op_type;
+    }
     return false;
   }
   bool parse(std::span<const std::byte> bytes);

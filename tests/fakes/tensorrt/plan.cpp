@@ -73,6 +73,8 @@ bool read_plan(const void* data, size_t size, Plan* plan, std::string* reason) {
       plan->host_code = field[1] == "1";
     } else if (key == "refit") {
       plan->refit = field[1] == "1";
+    } else if (key == "stripped") {
+      plan->stripped = field[1] == "1";
     } else if (key == "activation") {
       plan->activation_bytes = std::stoll(field[1]);
     } else if (key == "weight_bytes") {

@@ -50,6 +50,7 @@ struct Plan {
   std::string version;
   bool host_code = false;
   bool refit = false;
+  bool stripped = false;  // nothing may run before a refit
   int64_t activation_bytes = 0;
   int64_t weight_bytes = 0;
   int64_t streamable_bytes = 0;

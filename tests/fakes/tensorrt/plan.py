@@ -58,9 +58,15 @@ def build(
     streamable_bytes: int = 0,
     host_code: bool = False,
     refit: bool = False,
+    stripped: bool = False,
     **manifest: Any,
 ) -> Engine:
-    """The engine of a model. values: of shape tensors, for every profile."""
+    """The engine of a model. values: of shape tensors, for every profile.
+
+    stripped: the plan counts as one without weights, although the stand-in has them.
+    """
+    if stripped:
+        manifest["flags"] = {**manifest.get("flags", {}), "strip_weights": True}
     name = "model in memory" if isinstance(model, bytes) else os.path.basename(os.fspath(model))
     digest = digest_model(model)
     proto = _load(model, name)
@@ -81,6 +87,7 @@ def build(
         f"version\t{version}",
         f"host_code\t{int(host_code)}",
         f"refit\t{int(refit)}",
+        f"stripped\t{int(stripped)}",
         f"activation\t{activation_bytes}",
         f"weight_bytes\t{size}",
         f"streamable\t{streamable_bytes}",
