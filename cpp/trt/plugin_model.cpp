@@ -51,7 +51,7 @@ class PluginModel::Walk {
   // What stands in place of a node's message; nullopt: it stays.
   using Visit = std::function<std::optional<std::string>(const WireField& node, size_t index)>;
 
-  // Values of the main graph named in `uint8` are declared int8.
+  // Values and constants of the main graph named in `uint8` are declared int8.
   Walk(Visit visit, const std::set<std::string, std::less<>>& uint8)
       : visit_(std::move(visit)), uint8_(uint8) {}
 
@@ -71,8 +71,14 @@ class PluginModel::Walk {
       WireReader reader(graph);
       for (WireField field; reader.next(field);) {
         if (field.is_bytes(1)) growth += edit_node(field);
+        if (!main || uint8_.empty()) continue;
         const bool value = field.is_bytes(11) || field.is_bytes(12) || field.is_bytes(13);
-        if (main && value && uint8_.contains(last_text(field, 1))) growth += edit_value(field);
+        if (value && uint8_.contains(last_text(field, 1))) {
+          growth += edit_type(field, {2, 1, 1});  // ValueInfoProto.type.tensor_type.elem_type
+        }
+        if (field.is_bytes(5) && uint8_.contains(last_text(field, 8))) {
+          growth += edit_type(field, {2});  // TensorProto.data_type
+        }
       }
       return growth;
     });
@@ -115,16 +121,17 @@ class PluginModel::Walk {
     });
   }
 
-  // ValueInfoProto.type.tensor_type.elem_type
-  Growth edit_value(const WireField& value) { return edit_inside(value, {2, 1, 1}); }
-
-  Growth edit_inside(const WireField& message, std::span<const std::uint32_t> path) {
+  // The element type that lies behind these fields, one inside the other.
+  Growth edit_type(const WireField& message, std::initializer_list<std::uint32_t> path) {
+    return edit_type(message, std::span(path.begin(), path.size()));
+  }
+  Growth edit_type(const WireField& message, std::span<const std::uint32_t> path) {
     return edits_.edit_message(message, [&] {
       Growth growth = 0;
       WireReader reader(message);
       for (WireField field; reader.next(field);) {
         if (path.size() > 1 && field.is_bytes(path.front())) {
-          growth += edit_inside(field, path.subspan(1));
+          growth += edit_type(field, path.subspan(1));
         } else if (path.size() == 1 && field.is_varint(path.front()) && field.value == kOnnxUint8) {
           std::string type;
           put_varint(type, kOnnxInt8);
@@ -133,9 +140,6 @@ class PluginModel::Walk {
       }
       return growth;
     });
-  }
-  Growth edit_inside(const WireField& message, std::initializer_list<std::uint32_t> path) {
-    return edit_inside(message, std::span(path.begin(), path.size()));
   }
 
   Visit visit_;
@@ -210,9 +214,12 @@ void PluginModel::add_node(size_t index, const WireField& field, const OpEntry& 
 void PluginModel::find_uint8() {
   std::map<size_t, PluginFacts*> plugins;
   for (const Node& node : nodes_) plugins[node.index] = node.facts.get();
-  std::set<std::string_view> inputs;  // of the model, of uint8
+  std::set<std::string_view> inputs;  // of the model, and constants, of uint8
   for (const OnnxValue& value : model_.inputs) {
     if (value.elem_type == kOnnxUint8 && value.kind == "tensor") inputs.insert(value.name);
+  }
+  for (const OnnxTensor& tensor : model_.initializers) {
+    if (tensor.elem_type == kOnnxUint8 && tensor.graph == 0) inputs.insert(tensor.name);
   }
   const auto in_function = [&](const OnnxNode& node) {
     size_t graph = node.graph;

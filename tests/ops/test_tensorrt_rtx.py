@@ -123,6 +123,17 @@ def test_bytes_go_through_plugins() -> None:
     assert [spec.dtype for spec in engine.manifest.outputs] == ["uint8", "float32"]
 
 
+def test_bytes_that_are_constants() -> None:
+    import onnx
+
+    model = onnx.load_from_string(models.invert())
+    table = np.arange(128, 142, dtype=np.uint8).reshape(2, 7)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(table, "x"))
+    del model.graph.input[:]
+    engine = build(model.SerializeToString())
+    assert [spec.dtype for spec in engine.manifest.outputs] == ["uint8", "float32"]
+
+
 def test_bytes_that_an_operator_reads_too() -> None:
     nodes = [
         op_node("plug::Invert", ["x"], ["y", "f"], "inverted"),
