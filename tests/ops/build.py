@@ -47,10 +47,18 @@ def ops_library() -> Path:
 
 @cache
 def plugin_library() -> Path:
-    """The library of tests/ops/plugins.cpp, whose CUDA bodies run on the stand-in for CUDA."""
+    """The library of tests/ops/plugins.cpp, whose CUDA bodies run on the stand-in for CUDA.
+
+    Kept between processes, as many of them use it.
+    """
+    from tests.fakes.tensorrt import libraries
+
+    if (reason := libraries.missing()) is not None:
+        pytest.skip(reason)
     source = Path(__file__).with_name("plugins.cpp")
-    folder = Path(mkdtemp(prefix="zl-ops-"))
-    return compile_ops(source, folder, f"-I{ROOT / 'cpp'}", "-ldl")
+    include = ROOT / "cpp" / "include"
+    parts = [source, ROOT / "cpp/cuda/table.h", *include.rglob("*.h")]
+    return libraries._compile("libplugins.so", [source], ["-shared", f"-I{include}"], parts)
 
 
 def graph(
