@@ -258,6 +258,25 @@ TEST_CASE("plugin: models cut short or damaged are errors, or models") {
   }
 }
 
+TEST_CASE("plugin: TensorRT-RTX before 1.7 takes no ops of others") {
+  Library library("test");
+  library.major = 1;
+  const auto code = [&](Family family, int minor) {
+    library.family = family;
+    library.minor = minor;
+    try {
+      check_takes_plugins(library, "building m.onnx");
+    } catch (const Error& error) {
+      return error.code();
+    }
+    return Code::kCancelled;  // nothing was thrown
+  };
+  CHECK(code(Family::kRtx1, 5) == Code::kUnsupported);
+  CHECK(code(Family::kRtx1, 6) == Code::kUnsupported);
+  CHECK(code(Family::kRtx1, 7) == Code::kCancelled);
+  CHECK(code(Family::k10, 0) == Code::kCancelled);
+}
+
 TEST_CASE("plugin: fields bring everything back, what is empty too") {
   const Attributes given = {{"real", -0.1},
                             {"integer", int64_t{-1} << 50},
