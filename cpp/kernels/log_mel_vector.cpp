@@ -3,6 +3,10 @@
 
 #include "kernels/fft_run.h"
 
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
 namespace zerolane::kernels::ZL_ISA {
 namespace {
 
@@ -44,12 +48,17 @@ ZL_INLINE Floats finished(const MelFinish& finish, Floats sum) {
   return sum <= kLargestFloat ? result : nan;
 }
 
-// One rounding where the instruction set can, for one lane as for many: compilers would split a
-// scalar loop into products and sums.
+// a * b + c, rounded once where the instruction set can, for one lane as for all: left to
+// themselves, compilers fuse here and not there, and a stream would differ from the whole.
 template <int W>
 ZL_INLINE Vec<W> multiply_add(Vec<W> a, float b, Vec<W> c) {
 #if defined(__FP_FAST_FMAF)
   if constexpr (W == 1) return __builtin_fmaf(a, b, c);
+#endif
+#if defined(__AVX512F__)
+  if constexpr (W == 16) return _mm512_fmadd_ps(a, broadcast<W>(b), c);
+#elif defined(__FMA__)
+  if constexpr (W == 8) return _mm256_fmadd_ps(a, broadcast<W>(b), c);
 #endif
   return a * b + c;
 }
