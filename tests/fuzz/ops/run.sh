@@ -1,15 +1,18 @@
 #!/usr/bin/env bash
 # Fuzzes the built-in ops: their attributes, element types, shapes and values, under libFuzzer with the address and
-# undefined-behaviour sanitizers. Argument: seconds (60 by default). Skips, with the reason, where clang is missing.
-# Findings and their inputs stay in build/fuzz-ops/; the seed is fixed, so that a run can be repeated.
+# undefined-behaviour sanitizers. Arguments: seconds (60 by default), folder with cmake and ninja (optional).
+# Skips, with the reason, where clang is missing. Findings and their inputs stay in build/fuzz-ops/; the seed is fixed,
+# so that a run can be repeated.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 seconds=${1:-60}
-bin=${2:-}
+bin=$(cd "${2:-/nonexistent}" 2>/dev/null && pwd || true)  # cmake calls ninja from a folder of its own
+out=build/fuzz-ops
+mkdir -p "$out/corpus" "$out/findings"
 for version in "" -19 -18 -17 -16 -15; do
   clang=$(command -v "clang++$version" || true)
   if [ -n "$clang" ] && echo 'extern "C" int LLVMFuzzerTestOneInput(const unsigned char*, long) { return 0; }' |
-    "$clang" -x c++ -std=c++20 -fsanitize=fuzzer,address - -o /dev/null 2>/dev/null; then break; fi
+    "$clang" -x c++ -std=c++20 -fsanitize=fuzzer,address - -o "$out/probe" 2>/dev/null; then break; fi
   clang=""
 done
 if [ -z "$clang" ]; then
@@ -18,8 +21,6 @@ if [ -z "$clang" ]; then
 fi
 cmake=$(command -v "$bin/cmake" || command -v cmake) || { echo "fuzzing of ops skipped: no cmake" >&2; exit 0; }
 ninja=$(command -v "$bin/ninja" || command -v ninja || true)
-out=build/fuzz-ops
-mkdir -p "$out/corpus" "$out/findings"
 "$cmake" -S . -B "$out" ${ninja:+-G Ninja "-DCMAKE_MAKE_PROGRAM=$ninja"} "-DCMAKE_CXX_COMPILER=$clang" -DZEROLANE_FUZZ=ON \
   -DZEROLANE_CUDA=OFF "-DZEROLANE_SANITIZE=address,undefined" -DCMAKE_BUILD_TYPE=Release >"$out.log" 2>&1 ||
   { cat "$out.log"; exit 1; }
