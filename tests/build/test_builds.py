@@ -328,15 +328,20 @@ def test_a_callback_that_fails() -> None:
             )
 
 
-def test_the_cache(cache_folder: Path) -> None:
+def test_the_cache(cache_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "zerolane")
     first = zl.Build(models.relu())
     engine = first.run()
     again = zl.Build(models.relu())
     assert bytes(again.run().plan) == bytes(engine.plan)
     assert (first.from_cache, again.from_cache) == (False, True)
     other = zl.Build(models.relu(), optimization_level=1)
+    assert "cache" not in caplog.text
     other.run()
     assert not other.from_cache
+    assert (
+        f"the nearest engine, {engine.manifest.key[:12]}: flags.optimization_level" in caplog.text
+    )
     assert len(list(cache_folder.rglob("*.engine"))) == 2
     path = cache_folder / "saved.engine"
     engine.save(path)

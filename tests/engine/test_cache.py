@@ -230,6 +230,23 @@ def test_gc_collects_leftovers(cache: Cache) -> None:
     assert not young.exists()
 
 
+def test_gc_of_what_is_made_again(cache: Cache) -> None:
+    key = put(cache)
+    files = [cache.folder / "kernels" / "a.kernels", cache.folder / "build-times" / "b.json"]
+    for age, path in enumerate(files):
+        path.parent.mkdir()
+        path.write_bytes(bytes(1000))
+        when = module.time.time() - (age + 1) * 86400
+        os.utime(path, (when, when))
+    assert cache.gc().leftovers == ()
+    size = cache.path(key).stat().st_size
+    done = cache.gc(size + 1000)  # room for the younger one
+    assert (done.entries, done.leftovers) == ((), (files[1],))
+    assert (done.freed, done.kept) == (1000, size + 1000)
+    assert cache.gc(max_age_days=0.5).leftovers == (files[0],)
+    assert cache.get(key) is not None
+
+
 def test_a_lock_keeps_others_out_and_tells_who_has_it(cache: Cache) -> None:
     told: list[str] = []
 

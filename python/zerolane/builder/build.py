@@ -156,6 +156,7 @@ class Build:
         forecast = Forecast(self._cache.folder, digest.model, f"{self._backend}-{library.version}")
 
         def build_now() -> Engine:
+            self._log_miss(asked)
             started = time.monotonic()
             built = self._work_and_build(library, forecast.seconds(), deadline)
             engine = self._finish(asked, built, started)
@@ -169,6 +170,21 @@ class Build:
             unchanged=digest.unchanged,
         )
         return engine
+
+    def _log_miss(self, asked: Manifest) -> None:
+        """Tell those who listen why an engine of this model is built again."""
+        import logging
+
+        logger = logging.getLogger("zerolane")
+        if self._cache is None or not logger.isEnabledFor(logging.INFO):
+            return
+        missed = self._cache.why_missed(asked)
+        if missed is not None:
+            near, parts = missed
+            text = "; ".join(map(str, parts))
+            logger.info(
+                f"cache: {asked.model} is built: the nearest engine, {near.key[:12]}: {text}"
+            )
 
     def _run_uncached(self, library: BuilderLibrary, deadline: float | None) -> Engine:
         """The model's digest is taken beside the build: only the manifest needs it."""

@@ -52,7 +52,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """What `Cache.gc` removed: entries, and leftovers of killed writers and builders."""
+    """What `Cache.gc` removed: entries; leftovers of killed processes, and what is made again."""
 
     entries: tuple[Entry, ...]
     leftovers: tuple[Path, ...]
@@ -226,7 +226,9 @@ class Cache:
         """Remove damaged entries, those not used for `max_age_days`, then the ones used longest
         ago until the rest takes at most `max_bytes`; and what killed processes left behind.
 
-        Engines in use go on working: their files last until they are closed.
+        Compiled kernels and the times of earlier builds, which are made again at need, are kept
+        where age and size leave room for them beside the engines. Engines in use go on working:
+        their files last until they are closed.
         """
         kept = 0
         removed: list[Entry] = []
@@ -251,7 +253,25 @@ class Cache:
         leftovers = [*remove_stale(self._engines), *remove_stale(self.folder / "digests")]
         leftovers += remove_unheld(self._locks)
         freed = sum(entry.size for entry in removed)
+        for path, size, written in self._made_again():
+            if written >= oldest and (max_bytes is None or kept + size <= max_bytes):
+                kept += size
+                continue
+            with contextlib.suppress(OSError):
+                path.unlink()
+                leftovers.append(path)
+                freed += size
         return Collected(tuple(removed), tuple(leftovers), freed, kept)
+
+    def _made_again(self) -> list[tuple[Path, int, float]]:
+        """Files beside the engines, with size and time, the one written last first."""
+        found = []
+        for folder in ("build-times", "kernels"):
+            for path in (self.folder / folder).glob("*"):
+                with contextlib.suppress(OSError):  # removed meanwhile
+                    stat = path.stat()
+                    found.append((path, stat.st_size, stat.st_mtime))
+        return sorted(found, key=lambda file: -file[2])
 
     def _entry(self, path: Path) -> Entry:
         stat = path.stat()
