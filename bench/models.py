@@ -44,8 +44,11 @@ def dynamic_operator(folder: Path) -> Case:
     return Case("dynamic_operator", path, {"x": np.ones((1, 4), np.float32)})
 
 
-def policy(folder: Path) -> Case:
-    """A control policy of three dense layers, 64-256-256-12, with fixed random weights."""
+def policy(folder: Path, batch: int | str = 1) -> Case:
+    """A control policy of three dense layers, 64-256-256-12, with fixed random weights.
+
+    batch: its batch dimension, a name for an open one.
+    """
     from onnx import helper
 
     rng = np.random.default_rng(0)
@@ -62,7 +65,8 @@ def policy(folder: Path) -> Case:
             helper.make_node("Tanh" if last else "Relu", [f"g{i}"], ["y" if last else f"h{i}"])
         )
         value = f"h{i}"
-    path = _save(folder / "policy.onnx", nodes, [1, widths[0]], [1, widths[-1]], weights)
+    path = folder / ("policy.onnx" if batch == 1 else f"policy_{batch}.onnx")
+    _save(path, nodes, [batch, widths[0]], [batch, widths[-1]], weights)
     return Case("policy", path, {"x": rng.normal(0, 1, (1, widths[0])).astype(np.float32)})
 
 

@@ -350,6 +350,43 @@ std::vector<py::object>& CallFrame::finish() {
   return results_;
 }
 
+void CallFrame::detach(bool ran, Outcome* outcome) {
+  for (size_t i = 0; ran && i < results_.size(); ++i) {
+    if (plan_[i] == Plan::kRequested || plan_[i] == Plan::kRepaired) {
+      outcome->values[i] = context_->take_output(i);
+      learn(i, *outcome->values[i]);
+    } else if (plan_[i] == Plan::kPredicted && tensors_[i].storage()) {
+      outcome->values[i] = std::move(tensors_[i]);
+    }
+  }
+  for (auto& tensor : tensors_) tensor = Tensor();
+  results_.swap(outcome->arrays);
+  owners_.swap(outcome->owners);
+  std::swap(like_, outcome->like);
+  on_device_ = false;
+}
+
+void Outcome::prepare(size_t outputs) {
+  values.resize(outputs);
+  arrays.resize(outputs);
+}
+
+std::vector<py::object>& Outcome::finish() {
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (!values[i]) continue;
+    arrays[i] = to_python(std::move(*values[i]), like);
+    values[i].reset();
+  }
+  return arrays;
+}
+
+void Outcome::clear() noexcept {
+  owners.clear();
+  for (auto& value : values) value.reset();
+  for (auto& array : arrays) array = py::object();
+  like = py::object();
+}
+
 void CallFrame::clear() noexcept {
   owners_.clear();
   for (auto& result : results_) result = py::object();

@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include "bindings/arrays.h"
@@ -20,6 +21,21 @@ struct CallOptions {
   int64_t deadline_ns = Watchdog::Guard::kNever;
   pybind11::handle out;   // dict name -> writable array, or null
   pybind11::handle only;  // sequence of output names, or null for all
+};
+
+// What a run left behind, moved out of its frame without the GIL. Using or dropping what it holds
+// needs the GIL.
+struct Outcome {
+  std::vector<std::optional<Value>> values;  // of the backend, one entry an output
+  std::vector<pybind11::object> arrays;      // where the backend wrote into arrays
+  std::vector<pybind11::object> owners;      // of the inputs
+  pybind11::object like;
+
+  // For as many outputs, all empty.
+  void prepare(size_t outputs);
+  // The results, one entry an output, null for those not asked for. Once.
+  std::vector<pybind11::object>& finish();
+  void clear() noexcept;
 };
 
 // One call of a session: reads the inputs, prepares the outputs, runs, makes the results. Frames
@@ -43,6 +59,9 @@ class CallFrame {
   void execute_on_worker();
   // The results, one entry an output, null for those not asked for. Needs the GIL.
   std::vector<pybind11::object>& finish();
+  // Moves results and inputs into `outcome`, prepared for it, after a run that went well (`ran`) or
+  // not; the frame can be used again. Needs no GIL.
+  void detach(bool ran, Outcome* outcome);
   // Lets go of all arrays; the frame can be used again.
   void clear() noexcept;
 
@@ -86,12 +105,21 @@ class CallFrame {
   int64_t deadline_ns_ = Watchdog::Guard::kNever;
 };
 
+// Where frames go back to. Any thread; the frames hold nothing of Python.
+class FrameHome {
+ public:
+  virtual void give_back(std::unique_ptr<CallFrame> frame) noexcept = 0;
+
+ protected:
+  ~FrameHome() = default;
+};
+
 // Idle frames of one session. Any thread.
-class FramePool {
+class FramePool final : public FrameHome {
  public:
   explicit FramePool(std::shared_ptr<Session> session) : session_(std::move(session)) {}
   std::unique_ptr<CallFrame> take();
-  void give_back(std::unique_ptr<CallFrame> frame) noexcept;
+  void give_back(std::unique_ptr<CallFrame> frame) noexcept override;
 
  private:
   std::shared_ptr<Session> session_;

@@ -2,193 +2,243 @@
 #include "bindings/future.h"
 
 #include <pybind11/stl.h>
+#include <structmember.h>
 
-#include <mutex>
-#include <optional>
+#include <algorithm>
 
+#include "bindings/batcher.h"
 #include "bindings/errors.h"
+#include "bindings/lanes.h"
 #include "bindings/logging.h"
 #include "bindings/session.h"
 #include "bindings/text.h"
-#include "runtime/executor.h"
 
 namespace py = pybind11;
 
 namespace zerolane::bindings {
 namespace {
 
-// A submitted call: the job, its frame, and the Python objects that must live until it is done.
-struct CallJob final : Job {
-  CallJob(py::object owner, std::unique_ptr<CallFrame> call, bool as_dict)
-      : Job([this] { frame->execute_on_worker(); }, call->context()),
-        session(std::move(owner)),
-        frame(std::move(call)),
-        dict(as_dict) {}
-  ~CallJob() override {
-    frame->clear();
-    session.cast<PySession&>().frames().give_back(std::move(frame));
-  }
-
-  py::object session;
-  std::unique_ptr<CallFrame> frame;
-  bool dict;
-  py::object result;  // made once, by the first who asks
-  bool made = false;
+// A plain type of C: with pybind11's own, making one and asking it would cost more than a hand-off.
+struct FutureObject {
+  PyObject_HEAD PendingCall* call;
+  PyObject* result;  // made once, by the first who asks
+  bool taking;       // by a thread that may have let another have the GIL meanwhile
+  PyObject* weak_references;
 };
 
-// Jobs whose last reference a worker held. Their Python objects need the GIL, so another thread
-// lets them go.
-struct Finished {
-  std::mutex mutex;  // guards what follows
-  std::vector<std::shared_ptr<Job>> jobs;
-  bool asked = false;  // a pending call is on its way
-};
-Finished& finished() {
-  static auto* finished = new Finished;
-  return *finished;
+FutureObject* future_of(PyObject* self) { return reinterpret_cast<FutureObject*>(self); }
+
+void dealloc(PyObject* self) {
+  FutureObject* future = future_of(self);
+  if (future->weak_references != nullptr) PyObject_ClearWeakRefs(self);
+  Py_CLEAR(future->result);
+  if (future->call != nullptr) future->call->drop();
+  PyTypeObject* type = Py_TYPE(self);
+  type->tp_free(self);
+  Py_DECREF(type);
 }
 
-void release_on_worker(std::shared_ptr<Job> job) noexcept {
-  std::lock_guard lock(finished().mutex);
-  finished().jobs.push_back(std::move(job));
-  if (finished().asked) return;
-  // Python's queue may be full: then the next job asks again.
-  finished().asked = Py_AddPendingCall(
-                         [](void*) {
-                           {
-                             std::lock_guard lock(finished().mutex);
-                             finished().asked = false;
-                           }
-                           drain_finished();
-                           return 0;
-                         },
-                         nullptr) == 0;
+// The one argument `timeout`, by position or name; None if left out.
+py::handle timeout_of(PyObject* const* args, Py_ssize_t count, PyObject* names) {
+  const Py_ssize_t named = names == nullptr ? 0 : PyTuple_GET_SIZE(names);
+  const bool fits =
+      named == 0 || (count == 0 && named == 1 &&
+                     PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(names, 0), "timeout") == 0);
+  if (count + named > 1 || !fits) throw py::type_error("expected one argument at most: timeout");
+  return count + named == 0 ? Py_None : args[0];
 }
 
-}  // namespace
-
-void drain_finished() {
-  std::vector<std::shared_ptr<Job>> jobs;
-  {
-    std::lock_guard lock(finished().mutex);
-    jobs.swap(finished().jobs);
+int64_t end_of(py::handle timeout_s) {
+  if (timeout_s.is_none()) return kForever;
+  const double seconds = PyFloat_AsDouble(timeout_s.ptr());
+  if (PyErr_Occurred() != nullptr || seconds != seconds) {
+    PyErr_Clear();
+    throw make_error(Code::kInvalidArgument, "waiting for a result",
+                     "timeout is " + utf8(py::repr(timeout_s)),
+                     "give seconds, or None to wait as long as it takes", "timeout");
   }
+  if (seconds >= 1e9) return kForever;
+  return now_ns() + static_cast<int64_t>(std::max(0.0, seconds) * 1e9);
 }
 
-class PyFuture {
- public:
-  explicit PyFuture(std::shared_ptr<CallJob> job) : job_(std::move(job)) {}
-
-  bool done() const { return job_->done(); }
-  bool cancel() { return job_->cancel(); }
-
-  // Blocks without the GIL, waking often enough for Ctrl-C.
-  void wait(const py::object& timeout_s) const {
-    int64_t end = INT64_MAX;
-    if (!timeout_s.is_none()) {
-      double seconds = PyFloat_AsDouble(timeout_s.ptr());
-      if (PyErr_Occurred() != nullptr) {
-        PyErr_Clear();
-        throw make_error(Code::kInvalidArgument, "waiting for a result",
-                         "timeout is " + utf8(py::repr(timeout_s)),
-                         "give seconds, or None to wait as long as it takes", "timeout");
-      }
-      if (seconds < 1e9) end = now_ns() + static_cast<int64_t>(std::max(0.0, seconds) * 1e9);
+// Blocks without the GIL, waking often enough for Ctrl-C. A lane that spins is waited for with the
+// GIL for as long as it spins itself.
+void wait(PendingCall& call, py::handle timeout_s) {
+  if (call.done()) return;
+  const int64_t end = end_of(timeout_s);
+  if (call.spin_ns() > 0 && end > now_ns() &&
+      spin(call.spin_ns(), [&call] { return call.done(); })) {
+    return;
+  }
+  for (;;) {
+    bool done = false;
+    {
+      ReleaseGil release;
+      done = call.wait(0, std::min(end, now_ns() + 50000000));
     }
-    for (;;) {
-      bool done = false;
-      {
-        ReleaseGil release;
-        int64_t slice = std::min<int64_t>(end == INT64_MAX ? 50000000 : end - now_ns(), 50000000);
-        done = job_->wait(std::max<int64_t>(slice, 0));
-      }
-      if (done) return;
-      if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-      if (now_ns() >= end) {
-        throw make_error(Code::kDeadlineExceeded, "waiting for a result",
-                         "it was not done within " + utf8(timeout_s) + " s",
-                         "wait longer, or cancel() it");
-      }
+    if (done) return;
+    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+    if (now_ns() >= end) {
+      throw make_error(Code::kDeadlineExceeded, "waiting for a result",
+                       "it was not done within " + utf8(timeout_s) + " s",
+                       "wait longer, or cancel() it");
     }
   }
+}
 
-  py::object result(const py::object& timeout_s) {
-    wait(timeout_s);
+PyObject* take(FutureObject* future) {
+  while (future->taking) {
+    ReleaseGil release;
+    ::usleep(50);
+  }
+  if (future->result == nullptr) {
+    struct Taking {
+      FutureObject* future;
+      explicit Taking(FutureObject* object) : future(object) { future->taking = true; }
+      ~Taking() { future->taking = false; }
+    } const taking(future);
     drain_finished();
     try {
-      job_->rethrow();
+      future->result = future->call->take_result().release().ptr();
     } catch (...) {
-      job_->frame->clear();
       drain_log();
       throw;
     }
-    if (!job_->made) {
-      auto& session = job_->session.cast<PySession&>();
-      std::vector<py::object>& results = job_->frame->finish();
-      job_->result = job_->dict ? session.as_dict(results) : session.as_arrays(results);
-      job_->made = true;
-      // The worker may hold the job for a moment yet: the call's arrays are let go here.
-      job_->frame->clear();
-    }
-    return job_->result;
   }
+  return Py_NewRef(future->result);
+}
 
-  py::object exception(const py::object& timeout_s) {
-    wait(timeout_s);
+PyObject* result(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject* names) {
+  return slot([&] {
+    const py::handle timeout_s = timeout_of(args, count, names);
+    const py::object keep = py::reinterpret_borrow<py::object>(self);
+    wait(*future_of(self)->call, timeout_s);
+    return take(future_of(self));
+  });
+}
+
+PyObject* exception(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject* names) {
+  return slot([&]() -> PyObject* {
+    const py::handle timeout_s = timeout_of(args, count, names);
+    const py::object keep = py::reinterpret_borrow<py::object>(self);
+    wait(*future_of(self)->call, timeout_s);
     try {
-      result(py::none());
+      Py_DECREF(take(future_of(self)));
     } catch (const Error& error) {
       set_python_error(error);
-      py::error_already_set set;
-      return set.value();
+      const py::error_already_set set;
+      return Py_NewRef(set.value().ptr());
     }
-    return py::none();
-  }
+    Py_RETURN_NONE;
+  });
+}
 
-  bool cancelled() const {
-    if (!job_->done()) return false;
-    try {
-      job_->rethrow();
-    } catch (const Error& error) {
-      return error.code() == Code::kCancelled;
-    } catch (...) {
+PyObject* done(PyObject* self, PyObject*) { return PyBool_FromLong(future_of(self)->call->done()); }
+
+PyObject* cancel(PyObject* self, PyObject*) {
+  return PyBool_FromLong(future_of(self)->call->cancel());
+}
+
+PyObject* cancelled(PyObject* self, PyObject*) {
+  return PyBool_FromLong(future_of(self)->call->cancelled());
+}
+
+PyObject* notify(PyObject* self, PyObject* args) {
+  return slot([&]() -> PyObject* {
+    PyObject* queue = nullptr;
+    unsigned long long token = 0;
+    if (PyArg_ParseTuple(args, "OK", &queue, &token) == 0) throw py::error_already_set();
+    future_of(self)->call->notify(py::cast<std::shared_ptr<CompletionQueue>>(py::handle(queue)),
+                                  token);
+    Py_RETURN_NONE;
+  });
+}
+
+template <typename Function>
+PyCFunction method(Function* function) {
+  return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(function));
+}
+
+PyMethodDef g_methods[] = {
+    {"result", method(result), METH_FASTCALL | METH_KEYWORDS,
+     "result($self, timeout=None)\n--\n\n"
+     "Blocks up to `timeout` seconds; returns the result or raises the call's error."},
+    {"exception", method(exception), METH_FASTCALL | METH_KEYWORDS,
+     "exception($self, timeout=None)\n--\n\n"
+     "Blocks up to `timeout` seconds; returns the call's error, or None if it went well."},
+    {"done", method(done), METH_NOARGS,
+     "done($self)\n--\n\nWhether it has finished, failed or been cancelled."},
+    {"cancel", method(cancel), METH_NOARGS,
+     "cancel($self)\n--\n\n"
+     "Ends the call, running or not; False if it is done already. result() then raises "
+     "Cancelled."},
+    {"cancelled", method(cancelled), METH_NOARGS, "cancelled($self)\n--\n\nWhether it was ended."},
+    {"_notify", method(notify), METH_VARARGS, "_notify($self, queue, token)\n--\n\n"},
+    {nullptr, nullptr, 0, nullptr}};
+
+PyMemberDef g_members[] = {
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(FutureObject, weak_references), READONLY, nullptr},
+    {nullptr, 0, 0, 0, nullptr}};
+
+PyType_Slot g_slots[] = {
+    {Py_tp_dealloc, reinterpret_cast<void*>(dealloc)},
+    {Py_tp_methods, g_methods},
+    {Py_tp_members, g_members},
+    {Py_tp_doc, const_cast<char*>("The result of a submitted call. Any thread.")},
+    {0, nullptr}};
+
+PyType_Spec g_spec = {"zerolane._native.Future", sizeof(FutureObject), 0,
+                      Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, g_slots};
+
+PyTypeObject* g_type = nullptr;
+
+}  // namespace
+
+py::object make_future(PendingCall* call) {
+  PyObject* object = g_type->tp_alloc(g_type, 0);
+  if (object == nullptr) {
+    call->drop();
+    throw py::error_already_set();
+  }
+  future_of(object)->call = call;
+  return py::reinterpret_steal<py::object>(object);
+}
+
+PendingCall* prepare_call(const py::object& owner, std::unique_ptr<CallFrame> frame,
+                          FrameHome& home, PyObject* args, PyObject* kwargs,
+                          const CallOptions& options, int64_t spin_ns) {
+  auto& session = owner.cast<PySession&>();
+  const bool dict = session.is_dict_form(args, kwargs);
+  try {
+    if (dict) {
+      session.sort_inputs(nullptr, 0, PyTuple_GET_ITEM(args, 0), &frame->inputs);
+    } else {
+      session.sort_inputs(&PyTuple_GET_ITEM(args, 0), static_cast<size_t>(PyTuple_GET_SIZE(args)),
+                          kwargs, &frame->inputs);
     }
-    return false;
+    frame->prepare(options);
+    frame->hold_inputs();
+  } catch (...) {
+    frame->clear();
+    home.give_back(std::move(frame));
+    throw;
   }
-
-  void notify(std::shared_ptr<CompletionQueue> queue, uint64_t token) {
-    job_->notify(std::move(queue), token);
-  }
-
- private:
-  std::shared_ptr<CallJob> job_;
-  LiveCount live_{LiveKind::kFuture};
-};
+  return PendingCall::make(owner, std::move(frame), home, dict, spin_ns);
+}
 
 py::object submit(const py::object& owner, const py::tuple& args, const py::object& kwargs,
                   const CallOptions& options) {
   auto& session = owner.cast<PySession&>();
   session.check_fork();
   drain_finished();
-  PyObject* named = kwargs.is_none() ? nullptr : kwargs.ptr();
-  bool dict = session.is_dict_form(args.ptr(), named);
-  std::unique_ptr<CallFrame> frame = session.frames().take();
-  try {
-    if (dict) {
-      session.sort_inputs(nullptr, 0, py::object(args[0]).ptr(), &frame->inputs);
-    } else {
-      session.sort_inputs(&PyTuple_GET_ITEM(args.ptr(), 0), args.size(), named, &frame->inputs);
-    }
-    frame->prepare(options);
-    frame->hold_inputs();
-  } catch (...) {
-    frame->clear();
-    session.frames().give_back(std::move(frame));
-    throw;
+  Lanes& lanes = shared_lanes();
+  PendingCall* call = prepare_call(owner, session.frames().take(), session.frames(), args.ptr(),
+                                   kwargs.is_none() ? nullptr : kwargs.ptr(), options, 0);
+  if (!lanes.push(*call)) {
+    call->take_back();
+    shared_lanes();  // throws: they are closed
   }
-  auto job = std::make_shared<CallJob>(owner, std::move(frame), dict);
-  Executor::submit(job, release_on_worker);
-  return py::cast(std::make_unique<PyFuture>(std::move(job)));
+  return make_future(call);
 }
 
 void bind_future(py::module_& module) {
@@ -196,27 +246,23 @@ void bind_future(py::module_& module) {
   py::class_<CompletionQueue, std::shared_ptr<CompletionQueue>>(module, "CompletionQueue")
       .def(py::init<>())
       .def("fileno", &CompletionQueue::descriptor)
-      .def("drain", &CompletionQueue::drain);
-  auto setup =
-      py::custom_type_setup([](PyHeapTypeObject* type) { type->ht_type.tp_new = refuse_new; });
-  py::class_<PyFuture>(module, "Future", setup, "The result of a submitted call. Any thread.")
-      .def("result", &PyFuture::result, "timeout"_a = py::none(),
-           "Blocks up to `timeout` seconds; returns the result or raises the call's error.")
-      .def("exception", &PyFuture::exception, "timeout"_a = py::none(),
-           "Blocks up to `timeout` seconds; returns the call's error, or None if it went well.")
-      .def("done", &PyFuture::done, "Whether it has finished, failed or been cancelled.")
-      .def("cancel", &PyFuture::cancel,
-           "Ends the call, running or not; False if it is done already. result() then raises "
-           "Cancelled.")
-      .def("cancelled", &PyFuture::cancelled)
-      .def("_notify", &PyFuture::notify, "queue"_a, "token"_a);
+      .def("drain", [](CompletionQueue& self) {
+        std::vector<uint64_t> tokens;
+        self.drain(&tokens);
+        return tokens;
+      });
+  g_type = reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&g_spec));
+  if (g_type == nullptr) throw py::error_already_set();
+  module.attr("Future") = py::handle(reinterpret_cast<PyObject*>(g_type));
   // Work that is still queued or running is cancelled, or leaving the interpreter would wait for
   // it.
   py::module_::import("atexit").attr("register")(py::cpp_function([] {
     interpreter_exits.store(true);
     {
       ReleaseGil release;
-      Executor::shut_down();
+      close_shared_lanes();
+      close_all_lanes();
+      close_all_batchers();
     }
     drain_finished();
   }));

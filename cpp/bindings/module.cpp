@@ -2,11 +2,13 @@
 // zerolane._native: the table of contents. One file a subject.
 #include <pybind11/pybind11.h>
 
+#include "bindings/batcher.h"
 #include "bindings/binding.h"
 #include "bindings/build.h"
 #include "bindings/cuda.h"
 #include "bindings/errors.h"
 #include "bindings/future.h"
+#include "bindings/lanes.h"
 #include "bindings/load.h"
 #include "bindings/logging.h"
 #include "bindings/op.h"
@@ -28,6 +30,8 @@ PYBIND11_MODULE(_native, module) {
   bindings::bind_cuda(module);
   bindings::bind_future(module);
   bindings::bind_session(module);
+  bindings::bind_lanes(module);
+  bindings::bind_batcher(module);
   bindings::bind_load(module);
   bindings::bind_op(module);
   bindings::bind_python_op(module);

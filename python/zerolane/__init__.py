@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from zerolane import errors, ops, optimize
     from zerolane._native import Binding, Future
+    from zerolane.batcher.batcher import Batcher
     from zerolane.builder.build import Build, build
     from zerolane.builder.options import BuildOptions
     from zerolane.builder.report import UnsupportedGraph
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
         Unavailable,
         Unsupported,
     )
+    from zerolane.lanes.lanes import Lanes
     from zerolane.measure.bench import bench
     from zerolane.measure.compare import compare
     from zerolane.measure.trace import trace
@@ -49,11 +51,13 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "Batcher": "zerolane.batcher.batcher",
     "Binding": "zerolane._native",
     "Build": "zerolane.builder.build",
     "BuildOptions": "zerolane.builder.options",
     "Engine": "zerolane.engine.file",
     "Future": "zerolane._native",
+    "Lanes": "zerolane.lanes.lanes",
     "Options": "zerolane.types",
     "Session": "zerolane.model.session",
     "TensorSpec": "zerolane.types",
@@ -89,6 +93,7 @@ _ERRORS = (
 __all__ = [
     "BackendCrashed",
     "BackendError",
+    "Batcher",
     "Binding",
     "Build",
     "BuildOptions",
@@ -101,6 +106,7 @@ __all__ = [
     "InternalError",
     "InvalidArgument",
     "InvalidModel",
+    "Lanes",
     "NotFound",
     "Options",
     "OutOfMemory",

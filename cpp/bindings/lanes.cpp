@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bindings/lanes.h"
+
+#include <pybind11/stl.h>
+
+#include <memory>
+#include <mutex>
+#include <set>
+#include <vector>
+
+#include "bindings/errors.h"
+#include "bindings/future.h"
+#include "bindings/logging.h"
+#include "bindings/session.h"
+#include "core/error.h"
+
+namespace py = pybind11;
+
+namespace zerolane::bindings {
+namespace {
+
+// A fixed number of frames; whoever finds none free waits.
+class Slots final : public FrameHome {
+ public:
+  Slots(const std::shared_ptr<Session>& session, size_t count) : count_(count) {
+    idle_.reserve(count);
+    for (size_t i = 0; i < count; ++i) idle_.push_back(std::make_unique<CallFrame>(session));
+    free_.store(static_cast<uint32_t>(count));
+  }
+
+  size_t count() const noexcept { return count_; }
+  size_t idle() const noexcept { return free_.load(std::memory_order_relaxed); }
+
+  // Null if there is none.
+  std::unique_ptr<CallFrame> try_take() {
+    std::lock_guard lock(mutex_);
+    if (idle_.empty()) return nullptr;
+    auto frame = std::move(idle_.back());
+    idle_.pop_back();
+    free_.fetch_sub(1);
+    return frame;
+  }
+
+  void give_back(std::unique_ptr<CallFrame> frame) noexcept override {
+    {
+      std::lock_guard lock(mutex_);
+      idle_.push_back(std::move(frame));
+      free_.fetch_add(1);
+    }
+    if (waiters_.load() > 0) futex_wake(free_, 1);
+  }
+
+  // Sleeps until there may be one, or `until_ns`.
+  void wait(int64_t until_ns) noexcept {
+    waiters_.fetch_add(1);
+    futex_wait(free_, 0, until_ns);
+    waiters_.fetch_sub(1);
+  }
+
+ private:
+  const size_t count_;
+  std::mutex mutex_;  // guards idle_
+  std::vector<std::unique_ptr<CallFrame>> idle_;
+  std::atomic<uint32_t> free_{0};
+  std::atomic<uint32_t> waiters_{0};
+};
+
+class PyLanes;
+std::mutex g_mutex;  // guards g_open
+std::set<PyLanes*>& open_lanes() {
+  static auto* lanes = new std::set<PyLanes*>;
+  return *lanes;
+}
+
+class PyLanes {
+ public:
+  PyLanes(py::object session, LaneOptions options, size_t slots)
+      : session_(std::move(session)),
+        slots_(session_.cast<PySession&>().session(), slots),
+        lanes_(std::make_unique<Lanes>(std::move(options))) {
+    std::lock_guard lock(g_mutex);
+    open_lanes().insert(this);
+  }
+
+  ~PyLanes() {
+    if (forked_since(generation_)) {
+      // The threads stayed behind in the parent, and may have held any lock.
+      (void)lanes_.release();
+      return;
+    }
+    const ReleaseGil release;
+    {
+      std::lock_guard lock(g_mutex);
+      open_lanes().erase(this);
+    }
+    lanes_.reset();
+  }
+  PyLanes(const PyLanes&) = delete;
+  PyLanes& operator=(const PyLanes&) = delete;
+
+  py::object submit(const py::tuple& args, const py::object& kwargs,
+                    const py::object& deadline_ms) {
+    auto& session = session_.cast<PySession&>();
+    session.check_fork();
+    drain_finished();
+    CallOptions options;
+    options.copy = session.copy();
+    options.deadline_ns = deadline_from(deadline_ms);
+    if (closed_) throw_closed();
+    PendingCall* call =
+        prepare_call(session_, take_slot(), slots_, args.ptr(),
+                     kwargs.is_none() ? nullptr : kwargs.ptr(), options, lanes_->options().spin_ns);
+    if (!lanes_->push(*call)) {
+      call->take_back();
+      throw_closed();
+    }
+    return make_future(call);
+  }
+
+  void close(bool cancel) {
+    closed_ = true;
+    if (forked_since(generation_)) return;
+    {
+      ReleaseGil release;
+      lanes_->close(cancel);
+    }
+    drain_finished();
+  }
+
+  // Without the GIL.
+  void abort() {
+    closed_ = true;
+    lanes_->close(true);
+  }
+
+  py::dict stats() const {
+    py::list lanes;
+    for (size_t i = 0; i < lanes_->count(); ++i) {
+      const LaneStats one = lanes_->stats(i);
+      py::dict row;
+      row["calls"] = one.done;
+      row["busy_s"] = static_cast<double>(one.busy_ns) / 1e9;
+      lanes.append(row);
+    }
+    py::dict waits;
+    for (auto [name, fraction] :
+         {std::pair{"p50", 0.5}, {"p90", 0.9}, {"p99", 0.99}, {"max", 1.0}}) {
+      waits[name] = static_cast<double>(lanes_->waits().percentile(fraction)) / 1e3;
+    }
+    py::dict out;
+    out["lanes"] = lanes;
+    out["queued"] = lanes_->queued();
+    out["in_flight"] = slots_.count() - slots_.idle();
+    out["queue_us"] = waits;
+    return out;
+  }
+
+  size_t slots() const noexcept { return slots_.count(); }
+  size_t count() const noexcept { return lanes_->count(); }
+
+ private:
+  [[noreturn]] void throw_closed() const {
+    const std::string& model = session_.cast<PySession&>().session()->name();
+    throw make_error(Code::kUnavailable, "submitting a call to lanes of " + model,
+                     "the lanes are closed", "submit before close(), or make new ones", model);
+  }
+
+  // Back-pressure: waits, without the GIL, until a call in flight is over.
+  std::unique_ptr<CallFrame> take_slot() {
+    for (;;) {
+      if (auto frame = slots_.try_take()) return frame;
+      {
+        ReleaseGil release;
+        slots_.wait(now_ns() + 50000000);
+      }
+      if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+      if (closed_) throw_closed();
+    }
+  }
+
+  py::object session_;
+  const unsigned generation_ = fork_generation.load();
+  std::atomic<bool> closed_{false};
+  Slots slots_;
+  std::unique_ptr<Lanes> lanes_;  // last: its threads use the members above
+};
+
+}  // namespace
+
+void close_all_lanes() {
+  std::lock_guard lock(g_mutex);
+  for (PyLanes* lanes : open_lanes()) lanes->abort();
+}
+
+void bind_lanes(py::module_& module) {
+  using namespace py::literals;
+  py::class_<PyLanes>(module, "Lanes")
+      .def(py::init([](py::object session, size_t count, size_t slots, std::vector<int> cpus,
+                       double spin_us) {
+             auto& model = session.cast<PySession&>();
+             model.check_fork();
+             LaneOptions options;
+             options.count = count;
+             options.cpus = std::move(cpus);
+             options.spin_ns = static_cast<int64_t>(spin_us * 1e3);
+             options.name = model.session()->name();
+             return std::make_unique<PyLanes>(std::move(session), std::move(options), slots);
+           }),
+           "session"_a, "count"_a, "slots"_a, "cpus"_a, "spin_us"_a)
+      .def("_submit", &PyLanes::submit, "args"_a, "kwargs"_a, "deadline_ms"_a)
+      .def("_close", &PyLanes::close, "cancel"_a)
+      .def("_stats", &PyLanes::stats)
+      .def_property_readonly("count", &PyLanes::count)
+      .def_property_readonly("slots", &PyLanes::slots);
+}
+
+}  // namespace zerolane::bindings

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "core/session.h"
+#include "runtime/batch_sizes.h"
+#include "runtime/waiting.h"
+
+namespace zerolane {
+
+// Requests that can share a run: alike in all but their rows. Made by the batcher.
+struct BatchGroup {
+  // Keeps the shapes of a run's outputs for runs to come. Any thread; the first one counts.
+  void learn(const std::vector<Tensor>& results, const std::vector<int>& axes);
+
+  std::vector<Shape> shapes;   // of each input as a run gets it; its extent of the batch is 0
+  std::vector<bool> given;     // inputs that are not left out
+  std::vector<bool> shared;    // inputs that are given and have no batch dimension
+  std::vector<Shape> outputs;  // of each output, the same way; once `known`
+  std::atomic<bool> known{false};
+  BatchSizes sizes;
+  std::mutex mutex;  // guards outputs until they are known
+};
+
+// One caller's share of a run. The caller owns it, fills the first part and keeps it and the
+// inputs' memory until complete() was called; it can be used again then, and keeps its memory.
+class BatchRequest {
+ public:
+  BatchRequest() = default;
+  virtual ~BatchRequest() = default;
+  BatchRequest(const BatchRequest&) = delete;
+  BatchRequest& operator=(const BatchRequest&) = delete;
+
+  // One entry an input of the session, host memory; no data and dtype kNone: left out.
+  std::vector<View> inputs;
+  int priority = 0;                // higher ones run first; -8 to 7
+  int64_t deadline_ns = kForever;  // on the clock of now_ns(); it is not begun after it
+
+  // The result, once complete() was called. Result i is `rows()` rows of outputs[i] from `first`
+  // on, along the batch axis.
+  std::exception_ptr error;
+  std::vector<Tensor> outputs;
+  int64_t first = 0;
+
+  int64_t rows() const noexcept { return rows_; }
+  const std::shared_ptr<BatchGroup>& group() const noexcept { return group_; }
+
+  // It is done. On any thread, without a lock held; the batcher touches the request no more
+  // afterwards, so its owner may free it at once.
+  virtual void complete() noexcept = 0;
+
+ private:
+  friend class Batcher;
+  friend class BatchQueue;
+  friend class BatchRun;
+  std::shared_ptr<BatchGroup> group_;
+  int64_t rows_ = 0;
+  int64_t queued_ns_ = 0;
+  BatchRequest* next_ = nullptr;
+};
+
+}  // namespace zerolane

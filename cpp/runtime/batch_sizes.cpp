@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "runtime/batch_sizes.h"
+
+#include <algorithm>
+#include <bit>
+
+namespace zerolane {
+
+size_t BatchSizes::index_of(size_t rows) noexcept {
+  return std::min<size_t>(std::bit_width(std::max<size_t>(rows, 1)) - 1, kSizes - 1);
+}
+
+void BatchSizes::record(size_t rows, int64_t nanoseconds) noexcept {
+  if (rows == 0) return;
+  Size& size = sizes_[index_of(rows)];
+  const auto now = static_cast<float>(nanoseconds) / static_cast<float>(rows);
+  const uint32_t runs = size.runs.fetch_add(1, std::memory_order_relaxed);
+  const float before = size.cost.load(std::memory_order_relaxed);
+  // The first run of a size also pays for its memory. What a neighbour on the machine adds comes
+  // and goes, so less counts at once and more counts slowly.
+  const float kept = runs <= 1 ? 0 : now < before ? 0.5F : 0.9F;
+  size.cost.store(kept * before + (1 - kept) * now, std::memory_order_relaxed);
+}
+
+double BatchSizes::cost(size_t rows) const noexcept {
+  const Size& size = sizes_[index_of(rows)];
+  return size.runs.load(std::memory_order_relaxed) == 0 ? 0
+                                                        : size.cost.load(std::memory_order_relaxed);
+}
+
+size_t BatchSizes::choose(size_t waiting, size_t most) noexcept {
+  const size_t rows = std::clamp<size_t>(std::min(waiting, most), 1, kMost);
+  const size_t last = index_of(rows);
+  if (last == 0) return 1;
+  const uint32_t turn = turn_.fetch_add(1, std::memory_order_relaxed);
+  if (turn % kAgain == kAgain - 1) return size_t{1} << (turn / kAgain % (last + 1));
+  size_t best = 0;
+  for (size_t i = 0; i <= last; ++i) {
+    if (sizes_[i].runs.load(std::memory_order_relaxed) < kTries) {
+      return i == last ? rows : size_t{1} << i;
+    }
+    const float least = sizes_[best].cost.load(std::memory_order_relaxed);
+    if (sizes_[i].cost.load(std::memory_order_relaxed) < static_cast<float>(kGain) * least) {
+      best = i;
+    }
+  }
+  return best == last ? rows : size_t{2} << best >> 1;
+}
+
+}  // namespace zerolane

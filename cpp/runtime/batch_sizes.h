@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+namespace zerolane {
+
+// Learns how many rows a run should have: measures what a row costs in runs of 1, 2, 4, ... rows
+// and prefers the fewest rows that cost about the least each, for more would only let requests wait
+// for one another. Any thread; a lost update costs a little accuracy.
+class BatchSizes {
+ public:
+  static constexpr size_t kMost = size_t{1} << 15;
+
+  void record(size_t rows, int64_t nanoseconds) noexcept;
+  // The rows that the next run should have at most, of `waiting` ones and never above `most`. Sizes
+  // not measured yet are tried first; now and then one is measured again.
+  size_t choose(size_t waiting, size_t most) noexcept;
+  // What a row costs in runs of about so many rows, in ns; 0: not known.
+  double cost(size_t rows) const noexcept;
+
+ private:
+  static constexpr size_t kSizes = 16;  // 1, 2, 4, ...
+  static constexpr uint32_t kTries = 3;
+  static constexpr uint32_t kAgain = 1024;  // runs
+  static constexpr double kGain = 0.92;  // so much less must a row cost to make more of them wait
+  static size_t index_of(size_t rows) noexcept;
+
+  struct Size {
+    std::atomic<uint32_t> runs{0};
+    std::atomic<float> cost{0};
+  };
+  std::array<Size, kSizes> sizes_;
+  std::atomic<uint32_t> turn_{0};
+};
+
+}  // namespace zerolane

@@ -1,0 +1,370 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "runtime/batcher.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "core/error.h"
+#include "core/fork.h"
+#include "runtime/batch_copy.h"
+
+namespace zerolane {
+namespace {
+
+// Groups that are remembered; with more shapes than that, sizes are learnt anew.
+constexpr size_t kGroups = 64;
+
+std::exception_ptr refusal(const Session& session, Code code, const char* found,
+                           const char* remedy) {
+  return std::make_exception_ptr(
+      make_error(code, "running a request of " + session.name() + " in a batch", found, remedy,
+                 session.name()));
+}
+
+}  // namespace
+
+Batcher::Batcher(std::shared_ptr<Session> session, BatchOptions options)
+    : options_(std::move(options)), generation_(fork_generation.load()) {
+  model_.axes = BatchAxes::of(*session);
+  model_.pads = options_.pads;
+  model_.pads.resize(session->inputs().size());
+  for (const TensorSpec& spec : session->inputs()) {
+    auto& axes = padded_.emplace_back(spec.shape.size(), nullptr);
+    for (size_t d = 0; d < spec.shape.size(); ++d) {
+      for (const BatchBuckets& buckets : options_.buckets) {
+        if (spec.shape[d].value < 0 && spec.shape[d].symbol == buckets.dim) axes[d] = &buckets;
+      }
+    }
+  }
+  model_.session = std::move(session);
+  for (size_t i = 0; i < options_.lanes.count; ++i) {
+    workers_.push_back(std::make_unique<Worker>(*this, model_, options_.max_batch));
+    idle_.push_back(workers_.back().get());
+  }
+  lanes_ = std::make_unique<Lanes>(options_.lanes);
+}
+
+Batcher::~Batcher() {
+  close(false);
+  if (forked_since(generation_)) (void)lanes_.release();
+}
+
+int64_t Batcher::extent_of(size_t input, size_t axis, int64_t extent) const {
+  const BatchBuckets* buckets = axis < padded_[input].size() ? padded_[input][axis] : nullptr;
+  if (buckets == nullptr) return extent;
+  const auto found = std::ranges::lower_bound(buckets->extents, extent);
+  if (found != buckets->extents.end()) return *found;
+  const std::string& name = model_.session->inputs()[input].name;
+  throw make_error(Code::kShapeMismatch, "calling a batcher of " + model_.session->name(),
+                   "input '" + name + "' has " + std::to_string(extent) + " on axis " +
+                       std::to_string(axis) + " ('" + buckets->dim + "'), the greatest bucket is " +
+                       std::to_string(buckets->extents.back()),
+                   "give a greater bucket, or shorter inputs", name);
+}
+
+bool Batcher::fits(const BatchGroup& group, const BatchRequest& request) const noexcept {
+  for (size_t i = 0; i < request.inputs.size(); ++i) {
+    const View& view = request.inputs[i];
+    const bool given = view.dtype != DType::kNone;
+    if (given != group.given[i]) return false;
+    if (!given) continue;
+    const Shape& shape = group.shapes[i];
+    if (shape.rank() != view.shape.rank()) return false;
+    for (size_t d = 0; d < shape.rank(); ++d) {
+      if (static_cast<int>(d) == model_.axes.inputs[i]) continue;
+      if (shape[d] == view.shape[d]) continue;
+      const BatchBuckets* buckets = d < padded_[i].size() ? padded_[i][d] : nullptr;
+      if (buckets == nullptr || view.shape[d] > shape[d]) return false;
+      // The next smaller bucket must not do.
+      const auto found = std::ranges::lower_bound(buckets->extents, view.shape[d]);
+      if (found == buckets->extents.end() || *found != shape[d]) return false;
+    }
+  }
+  return true;
+}
+
+void Batcher::prepare(BatchRequest& request) {
+  const Session& session = *model_.session;
+  const auto& specs = session.inputs();
+  // Usually a request is like the one before it.
+  const bool same = request.group_ != nullptr && fits(*request.group_, request);
+  int64_t rows = -1;
+  size_t counted = 0;
+  for (size_t i = 0; i < specs.size(); ++i) {
+    const View& view = request.inputs[i];
+    if (view.dtype == DType::kNone) {
+      if (i < session.required_inputs()) {
+        throw make_error(Code::kInvalidArgument, "calling a batcher of " + session.name(),
+                         "input '" + specs[i].name + "' (" + specs[i].type + " " +
+                             specs[i].shape_text() + ") was not given",
+                         "give every input", specs[i].name);
+      }
+      continue;
+    }
+    if (!same) check_tensor(specs[i], view.dtype, view.shape, "input", session.name());
+    const int axis = model_.axes.inputs[i];
+    if (axis == BatchAxes::kNone) continue;
+    if (static_cast<size_t>(axis) >= view.shape.rank()) {
+      throw make_error(Code::kShapeMismatch, "calling a batcher of " + session.name(),
+                       "input '" + specs[i].name + "' is " + view.shape.text() +
+                           ", expected a batch dimension on axis " + std::to_string(axis),
+                       "give it with its batch dimension, 1 for one sample", specs[i].name);
+    }
+    const int64_t extent = view.shape[static_cast<size_t>(axis)];
+    if (rows < 0) {
+      rows = extent;
+      counted = i;
+    } else if (rows != extent) {
+      throw make_error(Code::kShapeMismatch, "calling a batcher of " + session.name(),
+                       "input '" + specs[i].name + "' has " + std::to_string(extent) + " rows, '" +
+                           specs[counted].name + "' has " + std::to_string(rows),
+                       "give all inputs of a request as many", specs[i].name);
+    }
+  }
+  request.rows_ = std::max<int64_t>(rows, 0);
+  request.error = nullptr;
+  if (!same || request.inputs.empty()) request.group_ = find_group(request);
+}
+
+std::shared_ptr<BatchGroup> Batcher::find_group(const BatchRequest& request) {
+  {
+    std::lock_guard lock(mutex_);
+    for (const auto& group : groups_) {
+      if (fits(*group, request)) return group;
+    }
+  }
+  auto group = std::make_shared<BatchGroup>();
+  std::vector<const Shape*> ones;
+  std::vector<Shape> single(request.inputs.size());
+  for (size_t i = 0; i < request.inputs.size(); ++i) {
+    const View& view = request.inputs[i];
+    const bool given = view.dtype != DType::kNone;
+    const int axis = model_.axes.inputs[i];
+    group->given.push_back(given);
+    group->shared.push_back(given && axis == BatchAxes::kNone);
+    Shape shape = view.shape;
+    for (size_t d = 0; given && d < shape.rank(); ++d) {
+      const int64_t extent = static_cast<int>(d) == axis ? 0 : extent_of(i, d, view.shape[d]);
+      shape = with_extent(shape, d, extent);
+    }
+    group->shapes.push_back(shape);
+    single[i] = given && axis != BatchAxes::kNone ? with_extent(shape, static_cast<size_t>(axis), 1)
+                                                  : shape;
+    ones.push_back(given ? &single[i] : nullptr);
+  }
+  // Outputs whose shapes the declared ones tell need no run to show them.
+  const auto predicted = predict_outputs(*model_.session, ones);
+  if (std::ranges::all_of(predicted, &PredictedShape::known)) {
+    for (size_t i = 0; i < predicted.size(); ++i) {
+      group->outputs.push_back(
+          with_extent(predicted[i].shape, static_cast<size_t>(model_.axes.outputs[i]), 0));
+    }
+    group->known.store(true);
+  }
+  std::lock_guard lock(mutex_);
+  if (groups_.size() >= kGroups) groups_.erase(groups_.begin());
+  groups_.push_back(group);
+  return group;
+}
+
+void Batcher::enqueue(BatchRequest& request) {
+  request.queued_ns_ = now_ns();
+  bool closed = false;
+  {
+    std::lock_guard lock(mutex_);
+    closed = closed_;
+    if (!closed && queue_.count() < options_.max_queue) {
+      queue_.push(request);
+      waiting_.store(queue_.count(), std::memory_order_relaxed);
+      requests_.fetch_add(1, std::memory_order_relaxed);
+      return;
+    }
+  }
+  refused_.fetch_add(1, std::memory_order_relaxed);
+  throw make_error(
+      Code::kUnavailable, "calling a batcher of " + model_.session->name(),
+      closed ? "it is closed"
+             : std::to_string(options_.max_queue) + " requests wait already, which is max_queue",
+      closed ? "make a new one" : "try again later, or add lanes or machines",
+      model_.session->name());
+}
+
+void Batcher::submit(BatchRequest& request) {
+  enqueue(request);
+  wake();
+}
+
+void Batcher::wake() noexcept {
+  Worker* worker = nullptr;
+  {
+    std::lock_guard lock(mutex_);
+    if (queue_.count() == 0) return;
+    if (!idle_.empty()) {
+      worker = idle_.back();
+      idle_.pop_back();
+    }
+  }
+  if (worker != nullptr) {
+    // The lanes close after this batcher has: then close() serves what waits.
+    if (!lanes_->push(*worker)) serve(*worker, false);
+    return;
+  }
+  arrivals_.fetch_add(1);
+  if (expecting_.load() > 0) futex_wake(arrivals_, 1);
+}
+
+bool Batcher::run_here() {
+  Worker* worker = nullptr;
+  {
+    std::lock_guard lock(mutex_);
+    if (queue_.count() == 0) return true;
+    if (idle_.empty()) return false;
+    worker = idle_.back();
+    idle_.pop_back();
+  }
+  serve(*worker, false);
+  return true;
+}
+
+bool Batcher::cancel(BatchRequest& request) {
+  {
+    std::lock_guard lock(mutex_);
+    if (!queue_.remove(request)) return false;
+    waiting_.store(queue_.count(), std::memory_order_relaxed);
+  }
+  cancelled_.fetch_add(1, std::memory_order_relaxed);
+  request.error = refusal(*model_.session, Code::kCancelled, "it was cancelled before it ran",
+                          "send it again if the result is still wanted");
+  request.complete();
+  return true;
+}
+
+void Batcher::Worker::run(size_t /*lane*/) noexcept { batcher.serve(*this, true); }
+
+bool Batcher::more_to_come(const Worker& worker, const BatchRequest& oldest,
+                           int64_t now) const noexcept {
+  if (worker.last_rows <= 1 || closed_) return false;
+  const size_t wanted = oldest.group_->sizes.choose(std::min(worker.last_rows, options_.max_batch),
+                                                    options_.max_batch);
+  return queue_.rows() < wanted && now - oldest.queued_ns_ < options_.max_delay_ns;
+}
+
+bool Batcher::next(Worker& worker, bool may_wait) noexcept {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    const BatchRequest* oldest = queue_.front();
+    if (oldest == nullptr) {
+      worker.last_rows = 0;
+      idle_.push_back(&worker);
+      return false;
+    }
+    const int64_t now = now_ns();
+    if (may_wait && more_to_come(worker, *oldest, now)) {
+      const int64_t until = oldest->queued_ns_ + options_.max_delay_ns;
+      const uint32_t seen = arrivals_.load();
+      expecting_.fetch_add(1);
+      lock.unlock();
+      const auto arrived = [&] { return arrivals_.load(std::memory_order_relaxed) != seen; };
+      if (!spin(std::min(options_.lanes.spin_ns, until - now), arrived)) {
+        futex_wait(arrivals_, seen, until);
+      }
+      lock.lock();
+      expecting_.fetch_sub(1);
+      continue;
+    }
+    const size_t rows = oldest->group_->sizes.choose(queue_.rows(), options_.max_batch);
+    queue_.take(rows, now, &worker.batch, &worker.late);
+    waiting_.store(queue_.count(), std::memory_order_relaxed);
+    for (const BatchRequest* request : worker.batch) waits_.record(now - request->queued_ns_);
+    return true;
+  }
+}
+
+void Batcher::serve(Worker& worker, bool may_wait) noexcept {
+  while (next(worker, may_wait)) {
+    // Another lane may help with what this one leaves.
+    if (waiting() > 0 && workers_.size() > 1) wake();
+    for (BatchRequest* request : worker.late) {
+      late_.fetch_add(1, std::memory_order_relaxed);
+      request->error = refusal(*model_.session, Code::kDeadlineExceeded,
+                               "its deadline passed while it waited, so it was not run",
+                               "allow more time, or send fewer requests at once");
+      request->complete();
+    }
+    if (!worker.batch.empty()) run_batch(worker);
+  }
+}
+
+void Batcher::run_batch(Worker& worker) noexcept {
+  const std::span<BatchRequest* const> all(worker.batch);
+  size_t rows = 0;
+  for (const BatchRequest* request : all) rows += static_cast<size_t>(request->rows());
+  worker.last_rows = rows;
+  const auto count = [&](size_t of, int64_t taken) {
+    runs_.fetch_add(1, std::memory_order_relaxed);
+    rows_.fetch_add(of, std::memory_order_relaxed);
+    run_times_.record(taken);
+    const double mean = mean_run_ns_.load(std::memory_order_relaxed);
+    mean_run_ns_.store(
+        mean == 0 ? static_cast<double>(taken) : mean + (static_cast<double>(taken) - mean) / 16,
+        std::memory_order_relaxed);
+  };
+  const int64_t taken = worker.run_.run(all);
+  count(rows, taken);
+  if (!all.front()->error) {
+    all.front()->group()->sizes.record(rows, taken);
+  } else if (all.size() > 1) {
+    for (BatchRequest* const& request : all) {
+      request->error = nullptr;
+      const int64_t alone = worker.run_.run({&request, 1});
+      count(static_cast<size_t>(request->rows()), alone);
+    }
+  }
+  for (BatchRequest* request : all) {
+    answered_.fetch_add(1, std::memory_order_relaxed);
+    if (request->error) failed_.fetch_add(1, std::memory_order_relaxed);
+    request->complete();
+  }
+  worker.batch.clear();
+}
+
+void Batcher::close(bool abort) {
+  if (forked_since(generation_)) return;
+  std::vector<BatchRequest*> dropped;
+  {
+    std::lock_guard lock(mutex_);
+    closed_ = true;
+    while (abort && queue_.count() > 0) {
+      BatchRequest* request = queue_.front();
+      queue_.remove(*request);
+      dropped.push_back(request);
+    }
+    waiting_.store(queue_.count(), std::memory_order_relaxed);
+  }
+  for (BatchRequest* request : dropped) {
+    cancelled_.fetch_add(1, std::memory_order_relaxed);
+    request->error = refusal(*model_.session, Code::kCancelled,
+                             "the batcher was closed before it ran", "send it to another one");
+    request->complete();
+  }
+  arrivals_.fetch_add(1);
+  futex_wake(arrivals_, INT32_MAX);
+  wake();
+  lanes_->close(false);
+  run_here();  // what came in between
+}
+
+BatchStats Batcher::stats() const noexcept {
+  BatchStats stats;
+  stats.requests = requests_.load(std::memory_order_relaxed);
+  stats.answered = answered_.load(std::memory_order_relaxed);
+  stats.failed = failed_.load(std::memory_order_relaxed);
+  stats.late = late_.load(std::memory_order_relaxed);
+  stats.cancelled = cancelled_.load(std::memory_order_relaxed);
+  stats.refused = refused_.load(std::memory_order_relaxed);
+  stats.runs = runs_.load(std::memory_order_relaxed);
+  stats.rows = rows_.load(std::memory_order_relaxed);
+  return stats;
+}
+
+}  // namespace zerolane

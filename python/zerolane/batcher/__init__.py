@@ -1,0 +1,1 @@
+"""Batcher: requests of many callers, joined into runs."""

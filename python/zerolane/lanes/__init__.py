@@ -1,0 +1,1 @@
+"""Lanes: several calls of one session at once, in native threads."""
