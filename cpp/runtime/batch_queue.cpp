@@ -78,7 +78,8 @@ void BatchQueue::take(size_t rows, int64_t now_ns, std::vector<BatchRequest*>* b
     BatchRequest* before = nullptr;
     for (BatchRequest* at = list.head; at != nullptr && taken < rows && passed < kPassed;) {
       BatchRequest* next = at->next_;
-      if (at->deadline_ns < now_ns && late->size() < rows) {
+      if (at->deadline_ns < now_ns) {
+        if (late->size() == late->capacity()) return;  // the next look takes the rest
         unlink(list, before, *at);
         late->push_back(at);
       } else if (batch->empty() || (taken + static_cast<size_t>(at->rows_) <= rows &&

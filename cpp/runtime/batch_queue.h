@@ -25,7 +25,8 @@ class BatchQueue {
 
   // Takes the next request and those behind it that can share its run, up to `rows` rows (the first
   // one whatever it has), into `batch`. Requests whose deadline is before `now_ns` go to `late`.
-  // Both have room for `rows` entries; no more are taken.
+  // `batch` has room for `rows` entries; `late` for one at least, and no more than
+  // it has room for are taken.
   void take(size_t rows, int64_t now_ns, std::vector<BatchRequest*>* batch,
             std::vector<BatchRequest*>* late) noexcept;
 

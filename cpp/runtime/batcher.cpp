@@ -69,6 +69,7 @@ bool Batcher::fits(const BatchGroup& group, const BatchRequest& request) const n
     if (given != group.given[i]) return false;
     if (!given) continue;
     const Shape& shape = group.shapes[i];
+    if (view.dtype != model_.session->inputs()[i].dtype) return false;
     if (shape.rank() != view.shape.rank()) return false;
     for (size_t d = 0; d < shape.rank(); ++d) {
       if (static_cast<int>(d) == model_.axes.inputs[i]) continue;

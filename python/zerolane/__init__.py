@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from zerolane import errors, ops, optimize
     from zerolane._native import Binding, Future
     from zerolane.batcher.batcher import Batcher
+    from zerolane.batcher.sequences import Sequences
     from zerolane.builder.build import Build, build
     from zerolane.builder.options import BuildOptions
     from zerolane.builder.report import UnsupportedGraph
@@ -59,6 +60,7 @@ _HOME = {
     "Future": "zerolane._native",
     "Lanes": "zerolane.lanes.lanes",
     "Options": "zerolane.types",
+    "Sequences": "zerolane.batcher.sequences",
     "Session": "zerolane.model.session",
     "TensorSpec": "zerolane.types",
     "UnsupportedGraph": "zerolane.builder.report",
@@ -110,6 +112,7 @@ __all__ = [
     "NotFound",
     "Options",
     "OutOfMemory",
+    "Sequences",
     "Session",
     "ShapeMismatch",
     "TensorSpec",
