@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "runtime/batch_run.h"
 
+#include <algorithm>
 #include <atomic>
 #include <string>
 #include <utility>
@@ -21,7 +22,7 @@ void BatchGroup::learn(const std::vector<Tensor>& results, const std::vector<int
   known.store(true, std::memory_order_release);
 }
 
-Tensor BatchRun::Ring::take(DType dtype, const Shape& shape) {
+Tensor BatchRun::Ring::take(DType dtype, const Shape& shape, size_t axis, int64_t most) {
   const size_t bytes = dtype_bytes(dtype, shape.count());
   for (size_t i = 0; i < pieces_.size(); ++i) {
     Piece& piece = pieces_[next_];
@@ -31,17 +32,19 @@ Tensor BatchRun::Ring::take(DType dtype, const Shape& shape) {
     std::atomic_thread_fence(std::memory_order_acquire);
     return {piece.storage, dtype, shape};
   }
-  Tensor made = Tensor::make_host(dtype, shape);
+  const Tensor made =
+      Tensor::make_host(dtype, with_extent(shape, axis, std::max(most, shape[axis])));
   if (pieces_.size() < kMost) {
-    pieces_.push_back({made.storage(), bytes});
+    pieces_.push_back({made.storage(), made.bytes()});
   } else {
-    pieces_[next_] = {made.storage(), bytes};  // whoever holds the old one keeps it
+    pieces_[next_] = {made.storage(), made.bytes()};  // whoever holds the old one keeps it
   }
-  return made;
+  return {made.storage(), dtype, shape};
 }
 
-BatchRun::BatchRun(const BatchModel& model)
+BatchRun::BatchRun(const BatchModel& model, size_t most)
     : model_(model),
+      most_(static_cast<int64_t>(most)),
       context_(model.session->make_context()),
       joined_(model.session->inputs().size()),
       results_(model.session->outputs().size()),
@@ -66,7 +69,7 @@ void BatchRun::join(std::span<BatchRequest* const> requests, int64_t rows) {
       context_->set_input(i, only);
       continue;
     }
-    held_[i] = joined_[i].take(only.dtype, with_extent(group.shapes[i], at, rows));
+    held_[i] = joined_[i].take(only.dtype, with_extent(group.shapes[i], at, rows), at, most_);
     const View to = held_[i].view();
     bool padded = false;
     for (const BatchRequest* request : requests) {
@@ -92,7 +95,7 @@ void BatchRun::give_outputs(const BatchGroup& group, int64_t rows) {
     }
     const auto axis = static_cast<size_t>(model_.axes.outputs[i]);
     outputs_[i] = results_[i].take(model_.session->outputs()[i].dtype,
-                                   with_extent(group.outputs[i], axis, rows));
+                                   with_extent(group.outputs[i], axis, rows), axis, most_);
     context_->set_output(i, outputs_[i].view());
   }
 }

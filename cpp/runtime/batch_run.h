@@ -21,17 +21,19 @@ struct BatchModel {
 // which grows to what runs need and is used again. One thread at a time.
 class BatchRun {
  public:
-  explicit BatchRun(const BatchModel& model);
+  // `most`: rows that its memory is made for; a run may have more.
+  BatchRun(const BatchModel& model, size_t most);
 
   // Runs requests of one group together and gives each its outputs, or all of them the error. Never
   // throws. Returns the nanoseconds of the run itself.
   int64_t run(std::span<BatchRequest* const> requests) noexcept;
 
  private:
-  // Memory that serves again once nobody holds it.
+  // Memory that serves again once nobody holds it; new pieces have room for `most` extents on
+  // `axis`.
   class Ring {
    public:
-    Tensor take(DType dtype, const Shape& shape);
+    Tensor take(DType dtype, const Shape& shape, size_t axis, int64_t most);
 
    private:
     static constexpr size_t kMost = 32;
@@ -48,6 +50,7 @@ class BatchRun {
   void take_outputs(std::span<BatchRequest* const> requests, int64_t rows);
 
   const BatchModel& model_;
+  const int64_t most_;
   std::unique_ptr<Context> context_;
   std::vector<Ring> joined_;   // one an input
   std::vector<Ring> results_;  // one an output

@@ -124,6 +124,7 @@ void Batcher::prepare(BatchRequest& request) {
   }
   request.rows_ = std::max<int64_t>(rows, 0);
   request.error = nullptr;
+  for (Tensor& output : request.outputs) output = Tensor();  // of its last run
   if (!same || request.inputs.empty()) request.group_ = find_group(request);
 }
 

@@ -85,7 +85,8 @@ class Batcher {
  private:
   // One lane's worth of memory and its task.
   struct Worker final : LaneTask {
-    Worker(Batcher& owner, const BatchModel& model, size_t most) : batcher(owner), run_(model) {
+    Worker(Batcher& owner, const BatchModel& model, size_t most)
+        : batcher(owner), run_(model, most) {
       batch.reserve(most);
       late.reserve(most);
     }

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "counted_new.h"
 #include "rows_session.h"
 #include "runtime/batch_copy.h"
 #include "runtime/batcher.h"
@@ -275,6 +276,41 @@ TEST_CASE("batcher: on the caller's thread") {
   CHECK(b.done.is_set());
   CHECK(a.right());
   CHECK(b.right());
+}
+
+TEST_CASE("batcher and lanes: no memory is taken once they are warm") {
+  auto session = std::make_shared<RowsSession>();
+  for (const bool here : {true, false}) {
+    Batcher batcher(session, options_of(8));
+    std::vector<std::unique_ptr<Request>> requests;
+    for (int i = 0; i < 20; ++i) {
+      requests.push_back(std::make_unique<Request>(1 + i % 3, 3, static_cast<float>(i)));
+    }
+    const auto round = [&] {
+      for (auto& request : requests) {
+        request->done.reset();
+        batcher.prepare(*request);
+        batcher.enqueue(*request);
+      }
+      if (here) {
+        batcher.run_here();
+      } else {
+        batcher.wake();
+      }
+      for (auto& request : requests) request->wait();
+    };
+    // Warm: as many results have been held at once as ever will be, each of a run of its own.
+    for (auto& request : requests) {
+      send(batcher, *request);
+      request->wait();
+    }
+    for (int i = 0; i < 200; ++i) round();
+    const uint64_t before = news();
+    const uint64_t buffers = host_pool()->stats().allocations;
+    for (int i = 0; i < 200; ++i) round();
+    CHECK(news() == before);
+    CHECK(host_pool()->stats().allocations == buffers);
+  }
 }
 
 TEST_CASE("batcher: closing answers or cancels what waits") {
