@@ -23,6 +23,8 @@ NAMES = (
     "ops_boxes",
     "ops_audio",
     "ops_heads",
+    "lanes",
+    "batcher",
 )
 
 

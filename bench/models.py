@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench import settings
+
 Array = NDArray[Any]
 Feed = dict[str, Array]
 Stored = Callable[[str], Array]
@@ -68,6 +70,28 @@ def policy(folder: Path, batch: int | str = 1) -> Case:
     path = folder / ("policy.onnx" if batch == 1 else f"policy_{batch}.onnx")
     _save(path, nodes, [batch, widths[0]], [batch, widths[-1]], weights)
     return Case("policy", path, {"x": rng.normal(0, 1, (1, widths[0])).astype(np.float32)})
+
+
+def light(name: str, batch: int | str = 1) -> Path:
+    """A network of the onnx package's own tests ("squeezenet", "shufflenet"), constant weights.
+
+    batch: a name makes its batch dimension open; a file with it is written beside the made models.
+    """
+    import onnx
+
+    path = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light" / f"light_{name}.onnx"
+    if batch == 1:
+        return path
+    model = onnx.load(path)
+    own = {tensor.name for tensor in model.graph.initializer}
+    for value in (*model.graph.input, *model.graph.output):
+        if value.name not in own:
+            value.type.tensor_type.shape.dim[0].dim_param = str(batch)
+    del model.graph.value_info[:]
+    target = settings.BUILD_FOLDER / "models" / f"light_{name}_{batch}.onnx"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, target)
+    return target
 
 
 def _save(path: Path, nodes: list[Any], x: list[Any], y: list[Any], weights: Feed) -> Path:

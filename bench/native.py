@@ -7,6 +7,7 @@ import importlib.util
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 from bench.settings import BENCH_FOLDER, BUILD_FOLDER
@@ -41,6 +42,23 @@ def kit_op() -> Path:
     root = BENCH_FOLDER.parent
     include = (f"-I{root / 'cpp' / 'include'}", f"-I{root / 'third_party'}")
     return _build("libkit_op.so", ("kit_op.cpp",), (*SHARED, *include, "-std=c++17"), "c++")
+
+
+def batch_clients() -> Path:
+    """Clients in C++ of the native batcher, a program; built with cmake."""
+    folder = BUILD_FOLDER / "native"
+    cmake = shutil.which("cmake", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if cmake is None:
+        raise RuntimeError(
+            "building batch_clients: no `cmake` on PATH, expected one; run `pip install cmake`"
+        )
+    options = ("-DZEROLANE_BENCH=ON", "-DZEROLANE_CUDA=OFF", "-DCMAKE_BUILD_TYPE=Release")
+    root = str(BENCH_FOLDER.parent)
+    quiet = {"check": True, "stdout": subprocess.DEVNULL}
+    subprocess.run([cmake, "-S", root, "-B", str(folder), *options], **quiet)  # type: ignore[call-overload]
+    build = [cmake, "--build", str(folder), "--target", "batch_clients", "--parallel", "2"]
+    subprocess.run(build, **quiet)  # type: ignore[call-overload]
+    return folder / "bench" / "cpp" / "batch_clients"
 
 
 def onnxruntime_library() -> Path:

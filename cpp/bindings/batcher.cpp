@@ -213,7 +213,7 @@ std::unique_ptr<PyBatcher> make_batcher(
     py::object session, size_t max_batch, double max_delay_ms, size_t max_queue, size_t lanes,
     std::vector<int> cpus, double spin_us,
     const std::vector<std::pair<std::string, std::vector<int64_t>>>& buckets,
-    const std::vector<std::string>& pads) {
+    const std::vector<py::bytes>& pads) {
   auto& model = session.cast<PySession&>();
   model.check_fork();
   BatchOptions options;
@@ -225,7 +225,7 @@ std::unique_ptr<PyBatcher> make_batcher(
   options.lanes.spin_ns = static_cast<int64_t>(spin_us * 1e3);
   options.lanes.name = model.session()->name();
   for (const auto& [dim, extents] : buckets) options.buckets.push_back({dim, extents});
-  for (const std::string& bytes : pads) {
+  for (const std::string bytes : pads) {
     const auto* data = reinterpret_cast<const std::byte*>(bytes.data());
     options.pads.emplace_back(data, data + bytes.size());
   }

@@ -424,6 +424,7 @@ void ContextImpl::collect_outputs() {
 Value ContextImpl::take_output(size_t index) { return std::exchange(outputs_[index].taken, {}); }
 
 void ContextImpl::cancel() noexcept {
+  const std::lock_guard lock(cancel_mutex_);
   cancelled_.store(true);
   if (ContextImpl* twin = running_twin_.load()) twin->cancel();
   OrtStatus* status = api_.RunOptionsSetTerminate(active_options_.load());
@@ -431,7 +432,10 @@ void ContextImpl::cancel() noexcept {
 }
 
 void ContextImpl::rearm() {
-  if (!cancelled_.exchange(false)) return;
+  if (!cancelled_.load()) return;
+  // A cancel() under way on another thread would end the next run if it came between these two.
+  const std::lock_guard lock(cancel_mutex_);
+  cancelled_.store(false);
   check(session_->runtime(), api_.RunOptionsUnsetTerminate(active_options_.load()),
         "resetting a context", session_->name());
 }

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #include "core/buffer.h"
@@ -116,6 +117,7 @@ class ContextImpl final : public Context {
   TwinKeeper::Route route_ = TwinKeeper::Route::kMain;
   std::shared_ptr<ContextImpl> twin_;  // runs what the session itself must not
   std::atomic<ContextImpl*> running_twin_{nullptr};
+  std::mutex cancel_mutex_;  // guards changes of cancelled_ together with the library's own flag
   std::atomic<bool> cancelled_{false};
   unsigned generation_;
   LiveCount live_{LiveKind::kContext};

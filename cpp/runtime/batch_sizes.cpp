@@ -18,7 +18,7 @@ void BatchSizes::record(size_t rows, int64_t nanoseconds) noexcept {
   const float before = size.cost.load(std::memory_order_relaxed);
   // The first run of a size also pays for its memory. What a neighbour on the machine adds comes
   // and goes, so less counts at once and more counts slowly.
-  const float kept = runs <= 1 ? 0 : now < before ? 0.5F : 0.9F;
+  const float kept = runs <= 1 ? 0 : now < before ? 0.5F : 0.98F;
   size.cost.store(kept * before + (1 - kept) * now, std::memory_order_relaxed);
 }
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 import collections.abc
+import asyncio
 import types
 import typing
 import typing_extensions
 
 __all__: list[str] = [
+    "Batcher",
     "Binding",
     "CompletionQueue",
     "Future",
+    "Lanes",
     "Op",
     "PlanMemory",
     "Session",
@@ -111,13 +114,15 @@ class Future:
     """
     The result of a submitted call. Any thread.
     """
-    def __init__(self, *, _made_by_native_code: typing.Never) -> None: ...
     def _notify(self, queue: CompletionQueue, token: int) -> None: ...
     def cancel(self) -> bool:
         """
         Ends the call, running or not; False if it is done already. result() then raises Cancelled.
         """
-    def cancelled(self) -> bool: ...
+    def cancelled(self) -> bool:
+        """
+        Whether it was ended.
+        """
     def done(self) -> bool:
         """
         Whether it has finished, failed or been cancelled.
@@ -169,6 +174,46 @@ class Session:
     def _outputs(self) -> tuple[typing.Any, ...]: ...
     @property
     def name(self) -> str: ...
+
+class Lanes:
+    def __init__(
+        self,
+        session: typing.Any,
+        count: int,
+        slots: int,
+        cpus: collections.abc.Sequence[int],
+        spin_us: typing.SupportsFloat | typing.SupportsIndex,
+    ) -> None: ...
+    def _close(self, cancel: bool) -> None: ...
+    def _stats(self) -> dict[str, typing.Any]: ...
+    def _submit(
+        self, args: tuple[typing.Any, ...], kwargs: typing.Any, deadline_ms: typing.Any
+    ) -> Future: ...
+    @property
+    def count(self) -> int: ...
+    @property
+    def slots(self) -> int: ...
+
+class Batcher:
+    def __call__(self, *args: typing.Any, **inputs: typing.Any) -> typing.Any: ...
+    def __init__(
+        self,
+        session: typing.Any,
+        max_batch: int,
+        max_delay_ms: typing.SupportsFloat | typing.SupportsIndex,
+        max_queue: int,
+        lanes: int,
+        cpus: collections.abc.Sequence[int],
+        spin_us: typing.SupportsFloat | typing.SupportsIndex,
+        buckets: collections.abc.Sequence[tuple[str, collections.abc.Sequence[int]]],
+        pads: collections.abc.Sequence[bytes],
+    ) -> None: ...
+    def _close(self, cancel: bool) -> None: ...
+    def _stats(self) -> dict[str, typing.Any]: ...
+    def arun(self, *args: typing.Any, **inputs: typing.Any) -> asyncio.Future[typing.Any]:
+        """
+        An awaitable of the result, for coroutines. Arguments as in a call; deadline_ms= and priority= as well.
+        """
 
 class Op:
     def __call__(self, *args: typing.Any) -> typing.Any: ...

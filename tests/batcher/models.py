@@ -45,7 +45,9 @@ def recurrent() -> bytes:
 def unnamed() -> bytes:
     """x f32 [?,4] -> y f32 [?,4]: 2 x. Dimensions without names."""
     return _model(
-        [helper.make_node("Add", ["x", "x"], ["y"])], [("x", F32, [None, 4])], [("y", F32, [None, 4])]
+        [helper.make_node("Add", ["x", "x"], ["y"])],
+        [("x", F32, [None, 4])],
+        [("y", F32, [None, 4])],
     )
 
 

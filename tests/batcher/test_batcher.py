@@ -324,11 +324,11 @@ def test_inputs_are_let_go(rows: zl.Session) -> None:
     x = x_of(0)
     held = weakref.ref(x)
 
-    async def main(x: Array) -> None:
+    async def main(batcher: zl.Batcher, x: Array) -> None:
         await batcher.arun(x, SHIFT)
 
     batcher(x, SHIFT)
-    asyncio.run(main(x))
+    asyncio.run(main(batcher, x))
     del x
     assert held() is None
     gone = weakref.ref(batcher)
@@ -370,7 +370,7 @@ def test_outside_of_a_loop(rows: zl.Session) -> None:
 def test_bad_options(rows: zl.Session, options: dict[str, Any]) -> None:
     with pytest.raises(zl.InvalidArgument, match=next(iter(options))):
         zl.Batcher(rows, **options)
-    with pytest.raises(zl.InvalidArgument, match="zl.load"):
+    with pytest.raises(zl.InvalidArgument, match=r"zl\.load"):
         zl.Batcher("model.onnx")  # type: ignore[arg-type]
 
 

@@ -57,9 +57,7 @@ def test_many_at_once(batcher: zl.Batcher) -> None:
     async def client(value: int) -> None:
         sequence = store.create()
         for step in range(1, 50):
-            np.testing.assert_array_equal(
-                await sequence.astep(x_of(value)), x_of(2 * value * step)
-            )
+            np.testing.assert_array_equal(await sequence.astep(x_of(value)), x_of(2 * value * step))
         sequence.drop()
 
     async def main() -> None:

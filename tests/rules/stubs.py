@@ -32,6 +32,20 @@ _RULES: list[tuple[str, str]] = [
     (r"-> tuple:", "-> tuple[typing.Any, ...]:"),
     (r": tuple([,)])", r": tuple[typing.Any, ...]\1"),
     (r"(def _submit\(.*?\)) -> typing\.Any:", r"\1 -> Future:"),
+    # Future is a plain type of C, without signatures.
+    (
+        r"def _notify\(self, queue, token\):",
+        "def _notify(self, queue: CompletionQueue, token: int) -> None:",
+    ),
+    (r"def (cancel|cancelled|done)\(self\):", r"def \1(self) -> bool:"),
+    (
+        r"def (exception|result)\(self, timeout ?= ?None\):",
+        r"def \1(self, timeout: typing.Any = None) -> typing.Any:",
+    ),
+    (
+        r"def arun\(self, \*args, \*\*inputs\):",
+        "def arun(self, *args: typing.Any, **inputs: typing.Any) -> asyncio.Future[typing.Any]:",
+    ),
     (
         r"(def (?:inputs|outputs)\(self\)) -> typing\.Any:",
         r"\1 -> types.MappingProxyType[str, typing.Any]:",
@@ -45,6 +59,12 @@ _RULES: list[tuple[str, str]] = [
         "def onnxruntime_info() -> dict[str, typing.Any] | None:",
     ),
 ]
+_CALLS = {
+    "Batcher": "def __call__(self, *args: typing.Any, **inputs: typing.Any) -> typing.Any: ...",
+    "Binding": "def __call__(self) -> types.MappingProxyType[str, typing.Any]: ...",
+    "Op": "def __call__(self, *args: typing.Any) -> typing.Any: ...",
+    "Session": "def __call__(self, *args: typing.Any, **inputs: typing.Any) -> typing.Any: ...",
+}
 
 
 def generate() -> str:
@@ -58,15 +78,13 @@ def generate() -> str:
         text = (Path(folder) / "zerolane" / "_native.pyi").read_text()
     for pattern, replacement in _RULES:
         text = re.sub(pattern, replacement, text, flags=re.DOTALL if "?" in pattern else 0)
-    calls = iter(
-        [
-            "def __call__(self) -> types.MappingProxyType[str, typing.Any]: ...",
-            "def __call__(self, *args: typing.Any, **inputs: typing.Any) -> typing.Any: ...",
-            "def __call__(self, *args: typing.Any) -> typing.Any: ...",
-        ]
+    text = re.sub(
+        r"^class (\w+):(?:(?!^class ).)*?CALL",
+        lambda found: found[0].replace("CALL", _CALLS[found[1]]),
+        text,
+        flags=re.DOTALL | re.MULTILINE,
     )
-    text = re.sub(r"CALL", lambda _: next(calls), text)
-    text = text.replace("import typing\n", "import types\nimport typing\n", 1)
+    text = text.replace("import typing\n", "import asyncio\nimport types\nimport typing\n", 1)
     formatted = subprocess.run(
         [sys.executable, "-m", "ruff", "format", "--stdin-filename", "_native.pyi", "-"],
         input=text,

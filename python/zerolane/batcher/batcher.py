@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 class Batcher(_native.Batcher):
     """Gathers single requests from many threads or coroutines into one run.
 
-    `batcher(x)` blocks the calling thread; `await batcher.arun(x)` suspends the coroutine. Arguments
-    and results are as in a call of the session, with the batch dimension: a request has one row or
-    more, and gets as many. Both take `deadline_ms=` (a request that still waits then is refused
-    with DeadlineExceeded, not run) and `priority=` (-8 to 7, higher ones first). Any thread, any
-    event loop. Inputs are host memory and held until the request is done: do not change them
-    before.
+    `batcher(x)` blocks the calling thread; `await batcher.arun(x)` suspends the coroutine.
+    Arguments and results are as in a call of the session, with the batch dimension: a request has
+    one row or more, and gets as many. Both take `deadline_ms=` (a request that still waits then is
+    refused with DeadlineExceeded, not run) and `priority=` (-8 to 7, higher ones first). Any
+    thread, any event loop. Inputs are host memory and held until the request is done: do not
+    change them before.
 
     Requests are joined along the batch dimension: the first one of the first input that is open in
     the model, wherever its name stands in other inputs and outputs, on any axis; so recurrent state
@@ -76,7 +76,9 @@ class Batcher(_native.Batcher):
         )
 
     def _read_buckets(self, buckets: Mapping[str, Sequence[int]]) -> list[tuple[str, list[int]]]:
-        open_dims = {dim for s in self._session.inputs for dim in s.shape or () if dim.__class__ is str}
+        open_dims = {
+            dim for s in self._session.inputs for dim in s.shape or () if dim.__class__ is str
+        }
         found = []
         for name, extents in buckets.items():
             sizes = sorted(extents)
@@ -109,7 +111,8 @@ class Batcher(_native.Batcher):
         ]
 
     def close(self, *, cancel: bool = False) -> None:
-        """Take no more requests; answer, or cancel, those that wait. Blocks; any number of times."""
+        """Take no more requests; answer, or cancel, those that wait. Blocks; any number of
+        times."""
         self._close(cancel)
 
     def stats(self) -> Mapping[str, Any]:

@@ -50,7 +50,11 @@ class Sequences:
         self._state = dict(state)
         inputs = {spec.name: spec for spec in session.inputs}
         outputs = {spec.name: spec for spec in session.outputs}
-        if not state or not inputs.keys() >= state.keys() or not outputs.keys() >= {*state.values()}:
+        if (
+            not state
+            or not inputs.keys() >= state.keys()
+            or not outputs.keys() >= {*state.values()}
+        ):
             raise InvalidArgument(
                 f"making sequences of {self._name}: state is {dict(state)!r}, expected inputs of "
                 f"{sorted(inputs)} to outputs of {sorted(outputs)}; check the names",
@@ -60,9 +64,13 @@ class Sequences:
         self._initial: dict[str, NDArray[Any]] = {}
         for name in state:
             spec = inputs[name]
-            shape = [1 if isinstance(extent, str) or extent is None else extent
-                     for extent in spec.shape or ()]
-            value = np.array(given[name], spec.dtype) if name in given else np.zeros(shape, spec.dtype)
+            shape = [
+                1 if isinstance(extent, str) or extent is None else extent
+                for extent in spec.shape or ()
+            ]
+            value = (
+                np.array(given[name], spec.dtype) if name in given else np.zeros(shape, spec.dtype)
+            )
             self._initial[name] = value
         self._size = sum(value.nbytes for value in self._initial.values())
         if max_bytes is not None and max_bytes < self._size:
@@ -107,9 +115,7 @@ class Sequences:
         now = time.monotonic()
         for number, sequence in list(self._sequences.items()):
             idle = self._max_idle_s is not None and now - sequence._used > self._max_idle_s
-            full = (
-                self._max_count is not None and len(self._sequences) + room > self._max_count
-            )
+            full = self._max_count is not None and len(self._sequences) + room > self._max_count
             if not idle and not full:
                 return
             if sequence._busy:

@@ -91,11 +91,13 @@ class Lanes(_native.Lanes):
         ordered: in the order of the items; otherwise pairs (index of the item, result), as they are
             done.
         return_exceptions: the error of a call takes the place of its result. Otherwise it is
-            raised when its turn comes, which ends the iteration; calls in flight are cancelled then.
+            raised when its turn comes, which ends the iteration and cancels calls in flight.
         """
         calls = (self._submit_item(item, deadline_ms) for item in items)
-        return self._in_order(calls, return_exceptions) if ordered else self._as_done(
-            calls, return_exceptions
+        return (
+            self._in_order(calls, return_exceptions)
+            if ordered
+            else self._as_done(calls, return_exceptions)
         )
 
     def _submit_item(self, item: Any, deadline_ms: float | None) -> Future | Exception:
