@@ -35,6 +35,9 @@ if TYPE_CHECKING:
         Unavailable,
         Unsupported,
     )
+    from zerolane.loop.loop import Loop
+    from zerolane.loop.mailbox import Mailbox
+    from zerolane.loop.realtime import realtime
     from zerolane.measure.bench import bench
     from zerolane.measure.compare import compare
     from zerolane.measure.trace import trace
@@ -54,6 +57,8 @@ _HOME = {
     "BuildOptions": "zerolane.builder.options",
     "Engine": "zerolane.engine.file",
     "Future": "zerolane._native",
+    "Loop": "zerolane.loop.loop",
+    "Mailbox": "zerolane.loop.mailbox",
     "Options": "zerolane.types",
     "Session": "zerolane.model.session",
     "TensorSpec": "zerolane.types",
@@ -67,6 +72,7 @@ _HOME = {
     "inspect": "zerolane.model.inspect",
     "load": "zerolane.model.load",
     "op": "zerolane.ops.python_op",
+    "realtime": "zerolane.loop.realtime",
     "trace": "zerolane.measure.trace",
 }
 _ERRORS = (
@@ -101,6 +107,8 @@ __all__ = [
     "InternalError",
     "InvalidArgument",
     "InvalidModel",
+    "Loop",
+    "Mailbox",
     "NotFound",
     "Options",
     "OutOfMemory",
@@ -122,6 +130,7 @@ __all__ = [
     "op",
     "ops",
     "optimize",
+    "realtime",
     "trace",
 ]
 
