@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType, TracebackType
 from typing import Any, Literal
 
@@ -158,6 +158,12 @@ class Loop:
     def stats(self) -> LoopStats:
         """Counts and times since the start; also after closing. Never raises."""
         return read_stats(self._loop)
+
+    def quantiles_us(
+        self, which: Literal["call", "late", "age"], fractions: Sequence[float]
+    ) -> list[float]:
+        """Points of the distributions that `stats` sums up; a fraction is 0 to 1."""
+        return self._loop.percentiles_us(which, list(fractions))
 
     def __enter__(self) -> Loop:
         self.start()
