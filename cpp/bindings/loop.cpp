@@ -279,7 +279,8 @@ bool PyLoop::close(double timeout_s) {
   bool ended = false;
   {
     ReleaseGil release;
-    ended = loop->close(static_cast<int64_t>(std::clamp(timeout_s, 0.0, 1e6) * 1e9));
+    // Not a number is no time at all.
+    ended = loop->close(timeout_s > 0 ? static_cast<int64_t>(std::min(timeout_s, 1e6) * 1e9) : 0);
   }
   drain_log();
   if (ended) {

@@ -59,6 +59,7 @@ py::object PyMailbox::read(const py::object& out) {
   if (!box_->read(view.data, &message)) return py::none();
   const bool is_new = message.sequence != seen_;
   seen_ = message.sequence;
+  if (!is_new) ++stale_reads_;
   const double age_ms = static_cast<double>(now_ns() - message.origin_ns) / 1e6;
   return py::make_tuple(array, age_ms, message.sequence, is_new, message.safe);
 }
@@ -66,7 +67,8 @@ py::object PyMailbox::read(const py::object& out) {
 bool PyMailbox::wait(uint64_t after, double timeout_s) const {
   constexpr int64_t kSlice = 50000000;
   int64_t end = INT64_MAX / 2;
-  if (timeout_s < 1e9) end = now_ns() + static_cast<int64_t>(std::max(0.0, timeout_s) * 1e9);
+  // Not a number is no time at all.
+  if (!(timeout_s >= 1e9)) end = now_ns() + static_cast<int64_t>(std::max(0.0, timeout_s) * 1e9);
   for (;;) {
     bool there = false;
     {
@@ -121,6 +123,7 @@ void bind_mailbox(py::module_& module) {
       .def_property_readonly("latest", [](const PyMailbox& self) { return self.box()->latest(); })
       .def_property_readonly("orphaned",
                              [](const PyMailbox& self) { return self.box()->orphaned(); })
+      .def_property_readonly("stale_reads", &PyMailbox::stale_reads)
       .def("write", &PyMailbox::write, "array"_a)
       .def("read", &PyMailbox::read, "out"_a)
       .def("wait", &PyMailbox::wait, "after"_a, "timeout_s"_a);

@@ -26,6 +26,8 @@ class PyMailbox {
   // (array, age in ms, sequence number, new to this object, safe output), or None before the first
   // message.
   pybind11::object read(const pybind11::object& out);
+  // Reads by this object that found the message of its last read.
+  uint64_t stale_reads() const { return stale_reads_; }
   // Blocks without the GIL, waking often enough for Ctrl-C and for the interpreter's exit.
   bool wait(uint64_t after, double timeout_s) const;
 
@@ -34,6 +36,7 @@ class PyMailbox {
   TensorSpec spec_;
   std::string subject_;  // "mailbox 'arm/x'"
   uint64_t seen_ = 0;
+  uint64_t stale_reads_ = 0;
   bool claimed_ = false;
   unsigned generation_ = fork_generation.load();
 };

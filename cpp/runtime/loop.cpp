@@ -19,7 +19,8 @@
 namespace zerolane {
 namespace {
 
-constexpr int64_t kSlice = 50000000;  // ns: so long at most until close() is noticed
+constexpr int64_t kSlice = 50000000;     // ns: so long at most until close() is noticed
+constexpr int64_t kMostSpin = 10000000;  // ns: a thread that spins hears nothing else
 constexpr double kLeastHz = 1e-3;
 constexpr double kMostHz = 1e5;
 
@@ -76,6 +77,10 @@ Loop::Loop(Context& context, std::string name, std::vector<LoopInput> inputs,
   if (triggered && options_.overrun == Overrun::kCatchUp) {
     refuse("it has a trigger, whose mailbox keeps the newest message only",
            "use overrun=\"skip\" or \"stop\", or a rate", "overrun");
+  }
+  if (options_.spin_ns < 0 || options_.spin_ns > kMostSpin) {
+    refuse("it spins for " + std::to_string(options_.spin_ns / 1000) + " us, expected 0 to 10000",
+           "spin for less time than waking takes, such as 50", "spin_us");
   }
   check_realtime(options_.realtime);
   for (const LoopOutput& output : outputs_) {
@@ -229,7 +234,7 @@ bool Loop::sleep_until(int64_t due_ns) const noexcept {
     const timespec time{until / 1000000000, until % 1000000000};
     ::clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &time, nullptr);
   }
-  while (options_.spin_ns > 0 && now_ns() < due_ns) pause_briefly();
+  while (options_.spin_ns > 0 && now_ns() < due_ns) pause_briefly();  // kMostSpin at most
   return !stop_.load(std::memory_order_relaxed);
 }
 

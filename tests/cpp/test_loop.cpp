@@ -406,6 +406,11 @@ TEST_CASE("loop: numbers that make no sense are refused") {
   LoopOptions catch_up = on_trigger();
   catch_up.overrun = Overrun::kCatchUp;
   CHECK_THROWS_AS(Bench{catch_up}, Error);
+  for (int64_t spin : {int64_t{-1}, 11 * kMs}) {
+    LoopOptions spinning = at_rate(10);
+    spinning.spin_ns = spin;
+    CHECK_THROWS_AS(Bench{spinning}, Error);
+  }
   LoopOptions priority = at_rate(10);
   priority.realtime.priority = 100;
   CHECK_THROWS_AS(Bench{priority}, Error);
@@ -413,6 +418,22 @@ TEST_CASE("loop: numbers that make no sense are refused") {
   for (int cpu : {-1, 8191, 1 << 30}) {
     cpus.realtime.cpus = {cpu};
     CHECK_THROWS_AS(Bench{cpus}, Error);
+  }
+}
+
+TEST_CASE("loop: a thread that spins does the same") {
+  for (LoopOptions options : {at_rate(1000), on_trigger()}) {
+    options.spin_ns = kMs / 5;
+    Bench b(options);
+    b.loop->start();
+    for (int i = 1; i < 5; ++i) {
+      b.write(i);
+      b.until([&] {
+        Message message;
+        double y = 0;
+        return b.out->read(&y, &message) && y == i + 1;
+      });
+    }
   }
 }
 

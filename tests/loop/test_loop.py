@@ -162,6 +162,33 @@ def test_closing_ends_a_hanging_run_and_frees_the_binding() -> None:
     binding()
 
 
+@pytest.mark.parametrize("timeout_s", [0, -1.0, float("nan"), 0.01])
+def test_closing_returns_while_a_run_hears_nothing(timeout_s: float) -> None:
+    """One operator that takes a second: it ends at its own time, and its thread with it."""
+    session = zl.load(small.matmul_chain(1, 2048).SerializeToString(), threads=1)
+    binding = session.bind(x=(2048, 2048))
+    loop = zl.Loop(binding, trigger="x")
+    loop.start()
+    loop.inputs["x"].write(np.ones((2048, 2048), np.float32))
+    until(lambda: loop.stats().running_ms > 0)
+    with pytest.raises(zl.DeadlineExceeded, match="left behind") as caught:
+        loop.close(timeout_s)
+    assert_three_parts(str(caught.value))
+    loop.close()  # again: nothing
+    with pytest.raises(zl.InvalidArgument):
+        binding()  # never free again
+    until(lambda: not loop.running)
+    gc.collect()
+
+
+@pytest.mark.parametrize("options", [{"rate_hz": 2000}, {"trigger": "x"}])
+def test_spinning(options: dict[str, Any]) -> None:
+    with zl.Loop(models.doubler().bind(), spin_us=100, **options) as loop:
+        for i in range(5):
+            loop.inputs["x"].write(X * i)
+            until(lambda i=i: loop.outputs["y"].read().value[0, 0] == 2 * i)
+
+
 @pytest.mark.parametrize("policy", ["skip", "catch_up", "stop"])
 def test_overruns(policy: Any) -> None:
     """A run of several periods' length."""
@@ -225,6 +252,7 @@ REFUSED: dict[str, tuple[dict[str, Any], type[Exception]]] = {
         for value in (0, -3, float("nan"), "soon")
     },
     "spin": ({"rate_hz": 10, "spin_us": -1}, zl.InvalidArgument),
+    "spinning long": ({"rate_hz": 10, "spin_us": 1e5}, zl.InvalidArgument),
     "safe's name": ({"rate_hz": 10, "safe": {"z": X}}, zl.InvalidArgument),
     "safe's shape": ({"rate_hz": 10, "safe": {"y": X[0]}}, zl.ShapeMismatch),
     "safe's dtype": ({"rate_hz": 10, "safe": {"y": X.astype("f8")}}, zl.InvalidArgument),
@@ -314,19 +342,30 @@ def test_a_callback_may_close_its_loop() -> None:
     loops.clear()
 
 
-def test_a_loop_that_is_let_go_is_closed() -> None:
-    for callback in (None, lambda _: None):
-        binding = models.doubler().bind()
-        loop = zl.Loop(binding, rate_hz=1000, on_result=callback)
-        loop.start()
+def raise_it(_: object) -> None:
+    raise KeyError("bad callback")
+
+
+@pytest.mark.parametrize("callback", [None, lambda _: None, raise_it])
+@pytest.mark.parametrize("busy", [True, False])
+def test_a_loop_that_is_let_go_is_closed(callback: Any, busy: bool) -> None:
+    binding = models.doubler().bind()
+    threads = threading.active_count()
+    loop = zl.Loop(binding, rate_hz=1000, on_result=callback)
+    loop.start()
+    output = loop.outputs["y"]
+    if busy:
         loop.inputs["x"].write(X)
-        output = loop.outputs["y"]
         output.read(timeout_s=child.PATIENCE_S)
-        gone = weakref.ref(loop)
-        del loop
-        gc.collect()
-        assert gone() is None
-        binding()  # free again
+    else:
+        time.sleep(0.25)  # the thread of the callback has looked for the loop
+    gone = weakref.ref(loop)
+    del loop
+    gc.collect()
+    until(lambda: gone() is None)
+    until(lambda: threading.active_count() == threads)
+    binding()  # free again
+    if busy:
         assert output.read().value.tolist() == (2 * X).tolist()
 
 

@@ -33,7 +33,9 @@ def test_the_newest_message_and_what_is_known_of_it() -> None:
     np.testing.assert_array_equal(value, first + 1)
     assert age_ms >= 0
     assert (reading.sequence, reading.new, reading.safe) == (2, True, False)
+    assert reader.stale_reads == 0
     assert not reader.read().new
+    assert (reader.stale_reads, box.stale_reads) == (1, 0)
     assert box.read().new  # each object has its own place
     box.write(first.tolist())
     again = reader.read()
@@ -103,7 +105,8 @@ def test_nothing_written_is_an_error_in_time() -> None:
     with pytest.raises(zl.DeadlineExceeded) as caught:
         box.read(timeout_s=0.01)
     assert_three_parts(str(caught.value))
-    assert not box.wait(0, 0.001)
+    for nothing in (0.001, 0, -1, float("nan"), -float("inf")):
+        assert not box.wait(0, nothing)
     reader = box.another()
     thread = threading.Thread(target=box.write, args=([1.0],))
     thread.start()

@@ -51,7 +51,7 @@ class Loop:
     inputs: mailboxes to take in place of new ones: another loop's output, another process's.
     name: makes the mailboxes readable from other processes: `zl.Mailbox.open("NAME/TENSOR")`.
     spin_us: the thread no longer sleeps that long before a tick (after one, with a trigger), at the
-        price of that much of a CPU. 0 by default.
+        price of that much of a CPU; 10,000 at most, 0 by default.
     cpus, priority, lock_memory: as in `zl.realtime`, for the loop's thread.
     on_result: called with {output: Reading} on a Python thread of its own whenever there is a new
         result and the last call has returned: the latest wins. What it raises is logged and counted
@@ -199,8 +199,7 @@ def _deliver(
     seen = 0
     while not closing.is_set():
         if not boxes[last].wait(seen, _SLICE_S):
-            here = loop()
-            if here is None or not here.running:
+            if not _ticks(loop):
                 return
             continue
         try:
@@ -208,10 +207,18 @@ def _deliver(
             seen = max(seen + 1, results[last].sequence)
             on_result(results)
         except Exception:
-            here = loop()
-            if here is not None:
-                here._callback_failed()
-        here = None
+            _count_failure(loop)
+
+
+def _ticks(loop: weakref.ref[Loop]) -> bool:
+    here = loop()
+    return here is not None and here.running
+
+
+def _count_failure(loop: weakref.ref[Loop]) -> None:
+    here = loop()
+    if here is not None:
+        here._callback_failed()
 
 
 def _over(boxes: Mapping[str, _native.Mailbox]) -> dict[str, Mailbox]:

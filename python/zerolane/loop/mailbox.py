@@ -106,6 +106,11 @@ class Mailbox:
         return self._end.latest
 
     @property
+    def stale_reads(self) -> int:
+        """How many reads by this object found the message of the read before."""
+        return self._end.stale_reads
+
+    @property
     def orphaned(self) -> bool:
         """Whether the process that made it is gone, so that its readers should open a new one."""
         return self._end.orphaned
