@@ -13,6 +13,7 @@ NAMES = (
     "call",
     "instructions",
     "gil",
+    "loop",
     "import",
     "load",
     "memory",

@@ -5,6 +5,7 @@
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <time.h>
 
 // Positions in the function table that GetApi returns. Releases only append, so version 18 serves
@@ -192,6 +193,27 @@ int floor_time(FloorModel* m, int64_t batches, int64_t calls, int64_t* ns) {
     const int64_t start = now_ns();
     if (floor_run(m, calls) != 0) return 1;
     ns[i] = now_ns() - start;
+  }
+  return 0;
+}
+
+int floor_rate(FloorModel* m, int64_t period_ns, int64_t ticks, int64_t* late_ns,
+               int64_t* call_ns) {
+  prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);
+  const int64_t begin = now_ns();
+  int64_t ended = begin;  // when the last call was done
+  for (int64_t i = 0; i < ticks; ++i) {
+    late_ns[i] = -1;
+    const int64_t due = begin + (i + 1) * period_ns;
+    if (due <= ended) continue;
+    const struct timespec time = {due / 1000000000, due % 1000000000};
+    clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &time, NULL);
+    const int64_t start = now_ns();
+    if (start - due >= period_ns) continue;
+    if (floor_run(m, 1) != 0) return 1;
+    ended = now_ns();
+    late_ns[i] = start - due;
+    call_ns[i] = ended - start;
   }
   return 0;
 }

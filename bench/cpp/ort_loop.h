@@ -31,6 +31,13 @@ FLOOR_API int floor_run(FloorModel* m, int64_t calls);
 // `batches` times the nanoseconds of `calls` calls together, into `ns` (one clock pair a batch).
 FLOOR_API int floor_time(FloorModel* m, int64_t batches, int64_t calls, int64_t* ns);
 
+// `ticks` due times, `period_ns` apart on the monotonic clock, slept for without slack. A tick is
+// made if its time has not passed by a period when the thread wakes, and times that pass while one
+// runs are left out. Of tick i goes into `late_ns` how late its call began, -1 where it was left
+// out, and into `call_ns` what the call took.
+FLOOR_API int floor_rate(FloorModel* m, int64_t period_ns, int64_t ticks, int64_t* late_ns,
+                         int64_t* call_ns);
+
 // Does nothing, at a place that callgrind can see (--dump-before=floor_marked, which it calls).
 FLOOR_API void floor_mark(void);
 

@@ -50,6 +50,7 @@ def _library() -> ctypes.CDLL:
         bind.argtypes = [pointer, text, pointer, size, pointer, size, ctypes.c_int]
     library.floor_run.argtypes = [pointer, ctypes.c_int64]
     library.floor_time.argtypes = [pointer, ctypes.c_int64, ctypes.c_int64, pointer]
+    library.floor_rate.argtypes = [pointer, ctypes.c_int64, ctypes.c_int64, pointer, pointer]
     library.floor_free.argtypes = [pointer]
     return library
 
@@ -109,6 +110,13 @@ class CLoopHandle:
         ns = np.empty(batches, np.int64)
         self._succeed(_library().floor_time(self._model, batches, calls, ns.ctypes.data))
         return [int(v) for v in ns]
+
+    def at_rate(self, period_ns: int, ticks: int) -> tuple[Array, Array]:
+        """(late, call) in ns of each tick, late -1 where it was left out. Without the GIL."""
+        late, call = np.zeros((2, ticks), np.int64)
+        arguments = (self._model, period_ns, ticks, late.ctypes.data, call.ctypes.data)
+        self._succeed(_library().floor_rate(*arguments))
+        return late, call
 
     def outputs(self) -> Feed:
         self.calls(1)

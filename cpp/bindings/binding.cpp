@@ -142,6 +142,7 @@ void PyBinding::bind_inputs(const py::dict& given) {
       array = bind_memory(spec, given[name], true, &view);
     } else if (i >= session_->required_inputs() || spec.optional) {
       input_shapes_.emplace_back();
+      input_views_.emplace_back();
       continue;
     } else if (spec.is_static()) {
       py::list dims;
@@ -158,6 +159,7 @@ void PyBinding::bind_inputs(const py::dict& given) {
     }
     context_->bind_input(i, view);
     input_shapes_.push_back(view.shape);
+    input_views_.push_back(view);
     inputs_[name] = array;
     arrays_.push_back(std::move(array));
   }
@@ -165,6 +167,7 @@ void PyBinding::bind_inputs(const py::dict& given) {
 
 void PyBinding::bind_outputs(const py::dict& given) {
   const auto& specs = session_->outputs();
+  output_views_.resize(specs.size());
   std::vector<const Shape*> shapes;
   for (const Shape& shape : input_shapes_) shapes.push_back(&shape);
   std::vector<PredictedShape> predicted = predict_outputs(*session_, shapes);
@@ -174,6 +177,7 @@ void PyBinding::bind_outputs(const py::dict& given) {
     View view;
     py::object array = bind_memory(specs[i], given[name], false, &view);
     context_->bind_output(i, view);
+    output_views_[i] = view;
     outputs_[name] = array;
     arrays_.push_back(std::move(array));
   }
@@ -221,6 +225,7 @@ void PyBinding::bind_own_output(size_t index, const Shape& shape) {
     std::memset(view.data, 0, view.bytes());
   }
   context_->bind_output(index, view);
+  output_views_[index] = view;
   outputs_[text(spec.name)] = array;
   arrays_.push_back(std::move(array));
   own_outputs_.push_back({index, shape});
@@ -229,19 +234,29 @@ void PyBinding::bind_own_output(size_t index, const Shape& shape) {
 void PyBinding::release_own_outputs() {
   for (const OwnOutput& own : own_outputs_) {
     session_->distrust(own.index);
+    output_views_[own.index] = View();
     dynamic_outputs_.push_back(own.index);
   }
   own_outputs_.clear();
 }
 
-void PyBinding::run(int64_t deadline_ns) {
+void PyBinding::begin() {
   if (forked_since(generation_)) [[unlikely]]
     throw_forked("model " + session_->name());
   if (busy_.exchange(true, std::memory_order_acquire)) [[unlikely]] {
     throw make_error(Code::kInvalidArgument, "calling a binding of " + session_->name(),
-                     "another thread is running it", "make one binding for each thread",
+                     "another thread or a loop runs it", "make one binding for each",
                      session_->name());
   }
+}
+
+Context& PyBinding::lend_context() {
+  begin();
+  return *context_;
+}
+
+void PyBinding::run(int64_t deadline_ns) {
+  begin();
   struct Idle {
     std::atomic<bool>& busy;
     ~Idle() { busy.store(false, std::memory_order_release); }

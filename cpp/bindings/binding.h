@@ -27,6 +27,16 @@ class PyBinding {
   const pybind11::object& inputs() const { return inputs_view_; }
   const pybind11::object& outputs() const { return outputs_view_; }
   const GilPolicy& gil() const { return gil_; }
+  const std::shared_ptr<Session>& session() const { return session_; }
+  // Memory of an input or output by its index in the session; null where it has none that is fixed.
+  const View& input_view(size_t index) const { return input_views_[index]; }
+  const View& output_view(size_t index) const { return output_views_[index]; }
+
+  // Hands the context to a thread of its own: runs are refused until it is given back. Throws as
+  // run() does.
+  Context& lend_context();
+  void take_context_back() noexcept { busy_.store(false, std::memory_order_release); }
+
   // Ends the run in progress, if there is one.
   void cancel() noexcept {
     if (busy_.load()) context_->cancel();
@@ -43,6 +53,7 @@ class PyBinding {
   pybind11::object new_host_array(DType dtype, const Shape& shape, View* view);
   void note_device_array(const pybind11::object& array);
   void run_once(int64_t deadline_ns);
+  void begin();
   pybind11::object bind_memory(const TensorSpec& spec, pybind11::handle given, bool input,
                                View* view);
 
@@ -54,6 +65,8 @@ class PyBinding {
   unsigned generation_ = fork_generation.load();
   std::atomic<bool> busy_{false};
   std::vector<Shape> input_shapes_;
+  std::vector<View> input_views_;
+  std::vector<View> output_views_;
   std::vector<pybind11::object> arrays_;  // memory that is bound
   pybind11::object like_;   // makes own outputs of the kind of the first input; null: NumPy
   bool on_device_ = false;  // own outputs are on the stream's device, as the first input is

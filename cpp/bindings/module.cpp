@@ -11,6 +11,8 @@
 #include "bindings/lanes.h"
 #include "bindings/load.h"
 #include "bindings/logging.h"
+#include "bindings/loop.h"
+#include "bindings/mailbox.h"
 #include "bindings/op.h"
 #include "bindings/python_op.h"
 #include "bindings/session.h"
@@ -37,4 +39,6 @@ PYBIND11_MODULE(_native, module) {
   bindings::bind_python_op(module);
   bindings::bind_trt(module);
   bindings::bind_build(module);
+  bindings::bind_mailbox(module);
+  bindings::bind_loop(module);
 }

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
         Unsupported,
     )
     from zerolane.lanes.lanes import Lanes
+    from zerolane.loop.loop import Loop
+    from zerolane.loop.mailbox import Mailbox
+    from zerolane.loop.realtime import realtime
     from zerolane.measure.bench import bench
     from zerolane.measure.compare import compare
     from zerolane.measure.trace import trace
@@ -59,6 +62,8 @@ _HOME = {
     "Engine": "zerolane.engine.file",
     "Future": "zerolane._native",
     "Lanes": "zerolane.lanes.lanes",
+    "Loop": "zerolane.loop.loop",
+    "Mailbox": "zerolane.loop.mailbox",
     "Options": "zerolane.types",
     "Sequences": "zerolane.batcher.sequences",
     "Session": "zerolane.model.session",
@@ -73,6 +78,7 @@ _HOME = {
     "inspect": "zerolane.model.inspect",
     "load": "zerolane.model.load",
     "op": "zerolane.ops.python_op",
+    "realtime": "zerolane.loop.realtime",
     "trace": "zerolane.measure.trace",
 }
 _ERRORS = (
@@ -109,6 +115,8 @@ __all__ = [
     "InvalidArgument",
     "InvalidModel",
     "Lanes",
+    "Loop",
+    "Mailbox",
     "NotFound",
     "Options",
     "OutOfMemory",
@@ -131,6 +139,7 @@ __all__ = [
     "op",
     "ops",
     "optimize",
+    "realtime",
     "trace",
 ]
 

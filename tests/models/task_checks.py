@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import tictactoe
+from . import cartpoles, tictactoe
 from .scenes import decode_ctc, draw_lines, draw_scenes, held_back_digits
 
 FOLDER = Path(__file__).parent
@@ -33,6 +33,7 @@ TRAINED = (
     "wine_forest",
     "mixed_table",
     "ttt_policy",
+    "cartpole",
 )
 """The models whose files are committed; `text_embed` has a check but must be trained first."""
 
@@ -52,6 +53,7 @@ _CASE_INPUTS = {
     "wine_forest": ("X",),
     "mixed_table": ("colour", "weight", "red_weight"),
     "ttt_policy": ("board", "legal"),
+    "cartpole": ("state",),
 }
 _CASE_OUTPUTS = {
     "digits_mlp": ("logits",),
@@ -63,6 +65,7 @@ _CASE_OUTPUTS = {
     "wine_forest": ("label", "probabilities"),
     "mixed_table": ("label", "probabilities"),
     "ttt_policy": ("move",),
+    "cartpole": ("force",),
 }
 
 
@@ -328,6 +331,18 @@ def _play(policy: Callable[[tictactoe.Board], int], rng: random.Random, policy_b
     return 0
 
 
+def check_cartpole(run: Run, folder: Path = FOLDER, count: int = 64) -> Result:
+    """Rods still upright after four seconds with pushes, each from another start."""
+    standing, cost = cartpoles.balance(lambda s: run({"state": s})["force"][:, 0], count, seconds=4)
+    return Result(
+        "cartpole",
+        (
+            Measure("standing", float(standing.mean()), 1.0),
+            Measure("cost", float(cost.mean()), 0.02, at_most=True),
+        ),
+    )
+
+
 CHECKS: dict[str, Callable[[Run, Path], Result]] = {
     "digits_mlp": check_digits_mlp,
     "digits_cnn": check_digits_cnn,
@@ -338,6 +353,7 @@ CHECKS: dict[str, Callable[[Run, Path], Result]] = {
     "wine_forest": check_wine_forest,
     "mixed_table": check_mixed_table,
     "ttt_policy": check_ttt_policy,
+    "cartpole": check_cartpole,
 }
 
 

@@ -99,7 +99,7 @@ def test_held_back_digits_are_those_of_scikit_learn() -> None:
     np.testing.assert_array_equal(digits.labels, data.target[test])
 
 
-@pytest.mark.parametrize("network", ["digits_mlp", "digits_cnn"])
+@pytest.mark.parametrize("network", ["digits_mlp", "digits_cnn", "cartpole"])
 def test_demo_model_is_the_test_model(network: str) -> None:
     demo = scenes.HELD_BACK.with_name(f"{network}.onnx")
     assert demo.read_bytes() == path_of(network).read_bytes()

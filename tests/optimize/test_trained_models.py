@@ -18,7 +18,15 @@ from tests.optimize import graphs  # noqa: E402
 from zerolane import model_file as files  # noqa: E402
 from zerolane.optimize.emulate import emulate  # noqa: E402
 
-NETWORKS = ("digits_mlp", "digits_cnn", "digit_det", "line_ctc", "stream_vad", "ttt_policy")
+NETWORKS = (
+    "digits_mlp",
+    "digits_cnn",
+    "digit_det",
+    "line_ctc",
+    "stream_vad",
+    "ttt_policy",
+    "cartpole",
+)
 TABLES = tuple(name for name in TRAINED if name not in NETWORKS)
 RECURRENT_IN_BF16 = "stream_vad"  # its GRU stays in float32 there
 

@@ -53,6 +53,7 @@ def test_help_and_version(invoke: Invoke) -> None:
     for verb in ("doctor", "inspect", "run", "bench", "compare", "demo"):
         assert verb in text
         assert "--json" in invoke(verb, "--help").stdout
+    assert "demo robot" in invoke("demo", "--help").stdout
     assert zl.__version__ in invoke("--version").stdout
 
 
@@ -376,6 +377,42 @@ def test_demo_says_when_the_peer_is_missing(
     (note,) = told["notes"]
     assert "zerolane[cpu]" in note
     assert told["latency"][0]["speedup"] == {}
+
+
+def test_demo_robot(invoke: Invoke) -> None:
+    """Which of the rods stand depends on the machine; that the exit code says so does not."""
+    pytest.importorskip("matplotlib", reason="draws the picture")
+    pytest.importorskip("onnxruntime", reason="the peer")
+    result = CliRunner().invoke(
+        cli, ["demo", "robot", "--json", "--seconds", "1", "--plot", "robot.png"]
+    )
+    told = json.loads(result.stdout)
+    ours, peer = told["loops"]
+    assert result.exit_code == (0 if ours["standing"] else 1), result.output
+    assert (ours["name"], peer["name"]) == ("zerolane Loop", "onnxruntime run")
+    for loop in (ours, peer):
+        assert loop["standing"] == (loop["fell_s"] is None)
+        assert loop["seconds"] >= 1
+        assert 0 <= loop["missed"] <= loop["ticks"]
+        assert loop["ticks"] >= 500
+        assert 0 < loop["call_us"]["p50"] <= loop["call_us"]["max"]
+        assert 0 < loop["cart_rms_mm"] <= loop["cart_most_mm"]
+        assert loop["lean_most_deg"] > 0.05 * 57  # it begins leaning
+        assert loop["age_ms"]["p50"] > 0
+    assert Path("robot.png").read_bytes().startswith(b"\x89PNG")
+    assert told["notes"] == []
+
+
+def test_demo_robot_text(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    text = CliRunner().invoke(cli, ["demo", "robot", "--seconds", "0.3"]).stdout
+    assert "zerolane Loop" in text
+    assert "balanced for" in text or "fell after" in text
+    assert "zerolane[cpu]" in text
+    text = CliRunner().invoke(cli, ["demo", "robot", "--seconds", "0.3", "--no-peer"]).stdout
+    assert "onnxruntime" not in text
+    assert "--priority" in invoke("demo", "robot", "--help").stdout
+    assert_three_parts(invoke("demo", "robot", "--plot", "no/where.png", code=2).stderr)
 
 
 def test_demo_into_a_file_is_refused(invoke: Invoke) -> None:

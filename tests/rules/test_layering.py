@@ -155,6 +155,7 @@ PYTHON_ORDER = (
         "model_file",
         "ops",
         "model",
+        "loop",
         "measure",
         "optimize",
         "builder",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from zerolane.cli.robot import robot
 from zerolane.cli.verb import FAILED, Verb, console, print_json, progress
 from zerolane.errors import NotFound, Unavailable
 
@@ -71,7 +72,24 @@ class _Measured:
         }
 
 
-@click.command(cls=Verb)
+class _Demos(click.Group):
+    """The demos by name; `demo` alone is `demo digits`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or args[0] not in self.commands:
+            args = ["digits", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_Demos)
+def demo() -> None:
+    """See what it does: scanned digits, and with `demo robot` a rod balanced at 1 kHz."""
+
+
+demo.add_command(robot)
+
+
+@demo.command(cls=Verb)
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
@@ -88,11 +106,13 @@ class _Measured:
     help="About how long to time each way to call.",
 )
 @click.pass_context
-def demo(ctx: click.Context, out: Path, no_peer: bool, seconds: float, as_json: bool) -> None:
+def digits(ctx: click.Context, out: Path, no_peer: bool, seconds: float, as_json: bool) -> None:
     """Recognise 397 scanned digits, and time each call beside the onnxruntime package.
 
     A small perceptron, where the call itself counts, and a convolution network, where computing
     does. Offline, about 12 seconds. Draws the latencies here and into a picture.
+
+    `zerolane demo robot` balances a rod at 1 kHz beside a busy Python thread.
     """
     import numpy as np
 

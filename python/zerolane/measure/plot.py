@@ -34,12 +34,13 @@ _BLOCKS = " ▁▂▃▄▅▆▇█"
 class Panel:
     """Distributions of comparable calls: microseconds of each call, by the caller's label.
 
-    note: a line under the title: what is to be seen.
+    note: a line under the title: what is to be seen. each: what the microseconds are of.
     """
 
     title: str
     series: Mapping[str, Samples]
     note: str = ""
+    each: str = "a call"
 
 
 def plot_latency(
@@ -118,7 +119,7 @@ def _draw(ax: Any, panel: Panel, rows: int) -> None:
         ax.spines[side].set_visible(False)
     ax.spines["bottom"].set_color(_RULE)
     ax.tick_params(axis="x", colors=_QUIET, labelsize=8.5, length=3)
-    ax.set_xlabel("microseconds a call", labelpad=2, **_font(8.5, _QUIET))
+    ax.set_xlabel(f"microseconds {panel.each}", labelpad=2, **_font(8.5, _QUIET))
 
 
 def _font(size: float, colour: str, weight: str = "normal") -> dict[str, Any]:
@@ -148,7 +149,9 @@ def time_text(us: float) -> str:
     return f"{number:#.3g}".rstrip(".") + f" {unit}"
 
 
-def terminal_histogram(series: Mapping[str, Samples], width: int = 64, height: int = 3) -> Text:
+def terminal_histogram(
+    series: Mapping[str, Samples], width: int = 64, height: int = 3, each: str = "a call"
+) -> Text:
     """The distributions in block characters, one above the other on one linear axis from zero."""
     from rich.text import Text
 
@@ -167,5 +170,5 @@ def terminal_histogram(series: Mapping[str, Samples], width: int = 64, height: i
             text.append("".join(cells).rstrip() + "\n", style=colours[label])
     marks = "".join(f"{limit * part / 4:<{width // 4}.3g}" for part in range(4))
     text.append("└" + ("─" * (width // 4 - 1) + "┴") * 4 + "\n", style="dim")
-    text.append(f"{marks}{limit:.3g} µs a call", style="dim")
+    text.append(f"{marks}{limit:.3g} µs {each}", style="dim")
     return text
