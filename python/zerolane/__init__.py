@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from zerolane.model.load import load
     from zerolane.model.session import Session
     from zerolane.ops.python_op import op
+    from zerolane.pipeline.pipeline import Pipeline
+    from zerolane.pipeline.stage import Stage
     from zerolane.runtimes.configure import configure
     from zerolane.runtimes.doctor import doctor
     from zerolane.types import Options, TensorSpec
@@ -55,7 +57,9 @@ _HOME = {
     "Engine": "zerolane.engine.file",
     "Future": "zerolane._native",
     "Options": "zerolane.types",
+    "Pipeline": "zerolane.pipeline.pipeline",
     "Session": "zerolane.model.session",
+    "Stage": "zerolane.pipeline.stage",
     "TensorSpec": "zerolane.types",
     "UnsupportedGraph": "zerolane.builder.report",
     "bench": "zerolane.measure.bench",
@@ -104,8 +108,10 @@ __all__ = [
     "NotFound",
     "Options",
     "OutOfMemory",
+    "Pipeline",
     "Session",
     "ShapeMismatch",
+    "Stage",
     "TensorSpec",
     "Unavailable",
     "Unsupported",
