@@ -23,6 +23,7 @@ NAMES = (
     "ops_boxes",
     "ops_audio",
     "ops_heads",
+    "pipeline",
 )
 
 

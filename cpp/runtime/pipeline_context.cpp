@@ -290,11 +290,15 @@ bool PipelineContext::give_memory(Stage& stage, size_t index) {
   input.seen = true;
   input.bound = false;
   input.data = view.data;
-  input.dtype = view.dtype;
-  input.shape = view.shape;
+  if (changed) {
+    input.dtype = view.dtype;
+    input.shape = view.shape;
+  }
   if (stage.plan->kind == StageKind::kPython) {
-    if (slot.owner && !moves) {
-      stage.context->set_input(index, Value(Tensor(slot.owner, view.dtype, view.shape)));
+    const bool own = slot.own && slot.own->data() == view.data;
+    const std::shared_ptr<Storage>& owner = own ? slot.own : slot.owner;
+    if (owner && !moves) {
+      stage.context->set_input(index, Value(Tensor(owner, view.dtype, view.shape)));
     } else {
       stage.context->set_input(index, view);
     }
@@ -351,14 +355,20 @@ void PipelineContext::give_output(Stage& stage, size_t index) {
   }
   if (wanted && give_callers(stage, index)) return;
   const PredictedShape& predicted = stage.predicted[index];
+  Slot& slot = *output.slot;
   // Memory of ours is written again by the next run, so results that are asked for are not in it.
   const bool kept = wanted && outputs_[static_cast<size_t>(output.result)].want == Want::kRequested;
+  if (!kept && output.gives == Gives::kOwn && predicted.known && output.shape == predicted.shape &&
+      slot.own.use_count() == 1 && stage.session->predictable(index)) [[likely]] {
+    output.predicted = true;
+    slot.holds = Slot::Holds::kMemory;
+    return;  // bound as it is
+  }
   if (kept || !predicted.known || !stage.session->predictable(index) ||
       stage.plan->kind == StageKind::kPython) {
     request(stage, index);
     return;
   }
-  Slot& slot = *output.slot;
   View view;
   view.dtype = stage.session->outputs()[index].dtype;
   view.shape = predicted.shape;
@@ -373,7 +383,7 @@ void PipelineContext::give_output(Stage& stage, size_t index) {
   output.shape = view.shape;
   slot.holds = Slot::Holds::kMemory;
   slot.view = view;
-  slot.owner = slot.own;
+  slot.owner.reset();
   slot.once = false;
 }
 
@@ -405,7 +415,6 @@ bool PipelineContext::give_callers(Stage& stage, size_t index) {
 
 // Grows, and is exchanged where somebody else still holds it: a Python stage that kept its input.
 void* PipelineContext::own_memory(Slot& slot, size_t bytes, DeviceId place) {
-  slot.owner.reset();
   if (!slot.own || slot.own_bytes < bytes || slot.own.use_count() > 1) {
     slot.own.reset();
     const bool on_host = place.kind == DeviceKind::kHost;
