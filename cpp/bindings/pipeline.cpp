@@ -103,16 +103,24 @@ py::list stats_of(const PySession& session) {
   return rows;
 }
 
+// Without our CUDA module, models on a GPU take and give memory of the host, and ops work there.
+OpPlace gpu_of(int index) {
+  if (index < 0) return {};
+  try {
+    cuda::CudaDevice& device = cuda::open_device(index);
+    return {&device, device.tensor_pool()};
+  } catch (const Error& error) {
+    if (error.code() != Code::kUnavailable) throw;
+    return {};
+  }
+}
+
 }  // namespace
 
 std::unique_ptr<PySession> load_pipeline(const py::dict& plan, py::object result_type) {
   PipelinePlan native;
   native.name = utf8(plan["name"]);
-  const int gpu = plan["gpu"].cast<int>();
-  if (gpu >= 0) {
-    cuda::CudaDevice& device = cuda::open_device(gpu);
-    native.gpu = {&device, device.tensor_pool()};
-  }
+  native.gpu = gpu_of(plan["gpu"].cast<int>());
   for (py::handle row : plan["inputs"]) {
     TensorSpec spec = read_spec(row);
     native.inputs.push_back({spec.name, spec.dtype, spec.has_shape, spec.shape});

@@ -42,15 +42,29 @@ bool ours_alone(PyObject* array) {
   return false;
 }
 
+// What a failure of the function is to callers: an error of ours keeps its code, and an interrupt
+// reaches Python once the run has ended.
+Code code_of(py::error_already_set& error) {
+  if (error.matches(PyExc_KeyboardInterrupt)) {
+    PyErr_SetInterrupt();
+    return Code::kCancelled;
+  }
+  if (error.matches(py::module_::import("zerolane.errors").attr("Error"))) {
+    const std::string name = utf8(error.value().attr("code"));
+    for (int code = 0; code <= static_cast<int>(Code::kInternal); ++code) {
+      if (name == code_name(static_cast<Code>(code))) return static_cast<Code>(code);
+    }
+  }
+  if (error.matches(PyExc_MemoryError)) return Code::kOutOfMemory;
+  if (error.matches(PyExc_ValueError) || error.matches(PyExc_TypeError)) {
+    return Code::kInvalidArgument;
+  }
+  return Code::kBackend;
+}
+
 // The exception's text with the line that raised it.
 Error failure_of(py::error_already_set& error) {
-  if (error.matches(PyExc_KeyboardInterrupt)) PyErr_SetInterrupt();
-  Code code = Code::kBackend;
-  if (error.matches(PyExc_ValueError) || error.matches(PyExc_TypeError)) {
-    code = Code::kInvalidArgument;
-  } else if (error.matches(PyExc_MemoryError)) {
-    code = Code::kOutOfMemory;
-  }
+  const Code code = code_of(error);
   if (error.trace()) PyException_SetTraceback(error.value().ptr(), error.trace().ptr());
   const std::string what =
       utf8(py::module_::import("zerolane.pipeline.failure").attr("describe")(error.value()));

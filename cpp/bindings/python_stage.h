@@ -16,8 +16,10 @@ namespace zerolane::bindings {
 // array, a tuple of them, or a dict by the names of the outputs. What it keeps stays valid and
 // unchanged. Its results are used in place where nobody else holds them, and copied otherwise.
 //
-// Specs of element type kNone stand for any. Failures become kInvalidArgument (ValueError,
-// TypeError), kOutOfMemory (MemoryError) or kBackend, with the exception's text and place.
+// Specs of element type kNone stand for any. Failures keep the code of an error of ours, else
+// become kInvalidArgument (ValueError, TypeError), kOutOfMemory (MemoryError), kCancelled
+// (KeyboardInterrupt, which Python raises again after the run) or kBackend, with the exception's
+// text and place.
 std::shared_ptr<Session> make_python_stage(pybind11::object function, std::string name,
                                            std::vector<TensorSpec> inputs,
                                            std::vector<TensorSpec> outputs);

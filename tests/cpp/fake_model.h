@@ -4,6 +4,7 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
@@ -51,6 +52,7 @@ class FakeModel : public Session {
   size_t required = SIZE_MAX;
   std::atomic<int> runs{0};
   std::atomic<int> binds{0};  // calls of bind_input and bind_output
+  std::mutex mutex;           // guards the two below while contexts run
   // Where the last run found its inputs and put its outputs.
   std::vector<const void*> seen_inputs, seen_outputs;
 
@@ -102,10 +104,7 @@ class FakeModelContext final : public Context {
   void run() override {
     ++model_->runs;
     model_->body(run_);
-    model_->seen_inputs.clear();
-    model_->seen_outputs.clear();
-    for (const View& view : run_.inputs) model_->seen_inputs.push_back(view.data);
-    for (const Output& output : outputs_) model_->seen_outputs.push_back(output.view.data);
+    note_addresses();
     if (cancelled_.exchange(false)) throw Error(Code::kCancelled, "cancelled inside");
   }
   Value take_output(size_t index) override { return std::exchange(outputs_[index].made, {}); }
@@ -120,6 +119,14 @@ class FakeModelContext final : public Context {
     DeviceId device;
     Value made;
   };
+
+  void note_addresses() {
+    std::lock_guard lock(model_->mutex);
+    model_->seen_inputs.clear();
+    model_->seen_outputs.clear();
+    for (const View& view : run_.inputs) model_->seen_inputs.push_back(view.data);
+    for (const Output& output : outputs_) model_->seen_outputs.push_back(output.view.data);
+  }
 
   void* memory(size_t index, const Shape& shape) {
     Output& output = outputs_[index];

@@ -475,7 +475,6 @@ TEST_CASE("pipeline: a deadline ends the stage that runs") {
 TEST_CASE("pipeline: many threads, cancelled at random, never get each other's results") {
   auto pipeline = make_pipeline(chain(
       {model("a", adding(1)), model("keep", keep_positive, {"N"}, {"M"}), model("b", adding(1))}));
-  // The bodies of these models share nothing; what they note of addresses is for one thread alone.
   constexpr int kThreads = 4, kRuns = 200;
   std::atomic<int> done{0}, cancelled{0}, wrong{0};
   std::vector<std::unique_ptr<Context>> contexts;

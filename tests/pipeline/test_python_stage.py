@@ -117,6 +117,7 @@ def test_strings_lists_and_dicts() -> None:
 FAILS: list[tuple[str, Any, dict[str, Any], type[Exception], str]] = [
     ("a ValueError", lambda y: int("x"), {}, zl.InvalidArgument, "ValueError: invalid literal"),
     ("another error", lambda y: dict[str, int]()["k"], {}, zl.BackendError, "KeyError: 'k' (line"),
+    ("an error of ours", lambda y: zl.load("nowhere.onnx"), {}, zl.NotFound, "nowhere.onnx"),
     ("no memory", lambda y: np.empty(2**50), {}, zl.OutOfMemory, "Unable to allocate"),
     ("two for one", lambda y: (y, y), {}, zl.InvalidArgument, "2 results, expected 1"),
     ("one for two", lambda y: y, {"outputs": ["a", "x"]}, zl.InvalidArgument, "expected 2"),
@@ -154,7 +155,7 @@ def test_an_interrupt_in_it_interrupts_the_caller() -> None:
     try:
         try:
             pipeline(np.ones(3, np.float32))
-        except zl.BackendError as error:
+        except zl.Cancelled as error:
             assert "KeyboardInterrupt" in str(error)
         while True:  # Python's own handler comes between two of its instructions
             pass

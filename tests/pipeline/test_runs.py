@@ -9,7 +9,7 @@ import pickle
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -334,6 +334,20 @@ def test_stats_and_trace_show_each_stage(tmp_path: Path) -> None:
     for event in stages:
         assert whole["ts"] <= event["ts"]
         assert event["ts"] + event["dur"] <= whole["ts"] + whole["dur"] + 0.01
+
+
+def test_an_op_made_in_python_is_a_stage() -> None:
+    @zl.op("pipeline_tests::Halve")
+    def halve(
+        x: Annotated[NDArray[Any], "float32[..., N]"],
+    ) -> Annotated[NDArray[Any], "float32[..., N]"]:
+        return x / 2
+
+    pipeline = zl.Pipeline([tiny("relu", ("N",)), zl.ops.Op("pipeline_tests::Halve")])
+    assert pipeline.outputs[0].shape == ("N",)
+    for size in (3, 0, 3000):
+        x = normal(size)
+        np.testing.assert_array_equal(pipeline(x), np.maximum(x, 0) / 2)
 
 
 def test_measured_like_a_session() -> None:

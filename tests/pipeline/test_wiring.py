@@ -136,6 +136,7 @@ WRONG: list[tuple[str, Callable[[], Any], str]] = [
     ("a string of inputs", lambda: stage(same, inputs="x"), "give inputs=['x']"),
     ("a stage of a stage", lambda: stage(stage(same)), "give what it runs"),
     ("no device", lambda: stage(gelu(), device="cuda:0"), "expected 'auto' or 'cpu'"),
+    ("a device of a function", lambda: stage(same, device="cpu"), "which is no op"),
     ("names of a function", lambda: zl.Pipeline([relu(), stage(same, outputs={"y": "z"})]),
      "give a list of names"),
     ("one to two", lambda: zl.Pipeline([relu(), join]), 'inputs={"a": ..., "b": ...}'),

@@ -49,6 +49,12 @@ class Stage:
                 "they were loaded",
                 "device",
             )
+        if device == "cpu" and not isinstance(what, Op):
+            raise InvalidArgument(
+                f"making a stage: device='cpu' was given for {default_name(what)!r}, which is no "
+                "op; models are where they were loaded, and functions on the host",
+                "device",
+            )
         for role, given in (("inputs", inputs), ("outputs", outputs)):
             listed = isinstance(given, Mapping | Sequence) and not isinstance(given, str)
             if given is None or listed:
