@@ -26,6 +26,7 @@ NAMES = (
     "ops_heads",
     "lanes",
     "batcher",
+    "pipeline",
 )
 
 

@@ -14,6 +14,7 @@
 #include "bindings/loop.h"
 #include "bindings/mailbox.h"
 #include "bindings/op.h"
+#include "bindings/pipeline.h"
 #include "bindings/python_op.h"
 #include "bindings/session.h"
 #include "bindings/tensor.h"
@@ -37,6 +38,7 @@ PYBIND11_MODULE(_native, module) {
   bindings::bind_load(module);
   bindings::bind_op(module);
   bindings::bind_python_op(module);
+  bindings::bind_pipeline(module);
   bindings::bind_trt(module);
   bindings::bind_build(module);
   bindings::bind_mailbox(module);

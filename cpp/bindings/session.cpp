@@ -8,6 +8,7 @@
 #include "bindings/future.h"
 #include "bindings/load.h"
 #include "bindings/logging.h"
+#include "bindings/pipeline.h"
 #include "bindings/text.h"
 #include "bindings/trt.h"
 
@@ -232,6 +233,7 @@ void bind_session(py::module_& module) {
   py::class_<PySession>(module, "Session", setup)
       .def(py::init(&load_session), "model"_a, "options"_a, "result_type"_a)
       .def(py::init(&load_engine), "library"_a, "plan"_a, "options"_a, "result_type"_a)
+      .def(py::init(&load_pipeline), "plan"_a, "result_type"_a)
       .def_property_readonly("_inputs",
                              [](const PySession& self) {
                                const Session& session = *self.session();

@@ -68,6 +68,8 @@ class OpCall {
   // Where an output goes; before each run. Null: it is unwanted, which an optional one may be.
   void set_output(size_t index, void* data) { memory_[index] = data; }
   void skip_output(size_t index) { wanted_[index] = false; }
+  // Takes skip_output() back.
+  void want_output(size_t index) { wanted_[index] = true; }
   // Gives memory to outputs with counted extents on the host, once their shape is known; null for
   // failure. Called from within run_host().
   using Allocate = void* (*)(void* owner, size_t index, const Shape& shape);

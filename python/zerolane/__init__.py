@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from zerolane.model.load import load
     from zerolane.model.session import Session
     from zerolane.ops.python_op import op
+    from zerolane.pipeline.pipeline import Pipeline
+    from zerolane.pipeline.stage import Stage
     from zerolane.runtimes.configure import configure
     from zerolane.runtimes.doctor import doctor
     from zerolane.types import Options, TensorSpec
@@ -65,8 +67,10 @@ _HOME = {
     "Loop": "zerolane.loop.loop",
     "Mailbox": "zerolane.loop.mailbox",
     "Options": "zerolane.types",
+    "Pipeline": "zerolane.pipeline.pipeline",
     "Sequences": "zerolane.batcher.sequences",
     "Session": "zerolane.model.session",
+    "Stage": "zerolane.pipeline.stage",
     "TensorSpec": "zerolane.types",
     "UnsupportedGraph": "zerolane.builder.report",
     "bench": "zerolane.measure.bench",
@@ -120,9 +124,11 @@ __all__ = [
     "NotFound",
     "Options",
     "OutOfMemory",
+    "Pipeline",
     "Sequences",
     "Session",
     "ShapeMismatch",
+    "Stage",
     "TensorSpec",
     "Unavailable",
     "Unsupported",

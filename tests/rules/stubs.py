@@ -22,7 +22,7 @@ _RULES: list[tuple[str, str]] = [
         "def __init__(self, *, _made_by_native_code: typing.Never) -> None: ...",
     ),
     (
-        r"(def (?:ops|op_libraries)\([^)]*\)) -> list:",
+        r"(def (?:ops|op_libraries|pipeline_stats)\([^)]*\)) -> list:",
         r"\1 -> list[dict[str, typing.Any]]:",
     ),
     (r"(def find_op\([^)]*\)) -> typing\.Any:", r"\1 -> dict[str, typing.Any] | None:"),

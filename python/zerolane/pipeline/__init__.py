@@ -1,0 +1,1 @@
+"""`zl.Pipeline`: models, ops and Python functions as one session."""
