@@ -9,6 +9,7 @@
 #include "bindings/future.h"
 #include "bindings/load.h"
 #include "bindings/logging.h"
+#include "bindings/measure.h"
 #include "bindings/op.h"
 #include "bindings/python_op.h"
 #include "bindings/session.h"
@@ -33,4 +34,5 @@ PYBIND11_MODULE(_native, module) {
   bindings::bind_python_op(module);
   bindings::bind_trt(module);
   bindings::bind_build(module);
+  bindings::bind_measure(module);
 }

@@ -4,10 +4,8 @@
 #include <memory>
 #include <string>
 
-#include "core/error.h"
 #include "core/log.h"
 #include "core/metrics.h"
-#include "core/trace.h"
 
 using namespace zerolane;
 
@@ -32,25 +30,6 @@ TEST_CASE("a histogram takes any value") {
   CHECK(histogram->count() == 6);
   CHECK(histogram->percentile(0) == 0);
   CHECK(histogram->percentile(1) > int64_t{1} << 45);
-}
-
-TEST_CASE("a trace holds the spans between start and stop") {
-  {
-    trace::Span ignored("run", "before");
-  }
-  trace::start();
-  CHECK_THROWS_AS(trace::start(), Error);
-  const std::string subject = "quo\"te\n";
-  {
-    trace::Span span("copy", subject, 42);
-  }
-  std::string json = trace::stop();
-  CHECK(json.find("\"name\":\"copy\"") != std::string::npos);
-  CHECK(json.find("quo\\\"te\\u000a") != std::string::npos);
-  CHECK(json.find("\"bytes\":42") != std::string::npos);
-  CHECK(json.find("before") == std::string::npos);
-  trace::start();
-  CHECK(trace::stop().find("copy") == std::string::npos);
 }
 
 TEST_CASE("the log queue is bounded and says what it lost") {
