@@ -13,6 +13,7 @@ NAMES = (
     "call",
     "instructions",
     "gil",
+    "trace",
     "import",
     "load",
     "memory",

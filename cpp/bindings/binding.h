@@ -27,6 +27,12 @@ class PyBinding {
   const pybind11::object& inputs() const { return inputs_view_; }
   const pybind11::object& outputs() const { return outputs_view_; }
   const GilPolicy& gil() const { return gil_; }
+  const pybind11::object& session() const { return owner_; }
+  // What can run it without the GIL, for an owner that shares the binding with nobody; null where a
+  // run makes or looks at Python objects.
+  Context* context_without_python() const {
+    return dynamic_outputs_.empty() && device_arrays_.empty() ? context_.get() : nullptr;
+  }
   // Ends the run in progress, if there is one.
   void cancel() noexcept {
     if (busy_.load()) context_->cancel();

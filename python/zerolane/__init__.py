@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     )
     from zerolane.measure.bench import bench
     from zerolane.measure.compare import compare
+    from zerolane.measure.metrics import metrics, metrics_text, prometheus_collector
     from zerolane.measure.trace import trace
     from zerolane.model.inspect import inspect
     from zerolane.model.load import load
@@ -66,7 +67,10 @@ _HOME = {
     "get_include": "zerolane.cmake",
     "inspect": "zerolane.model.inspect",
     "load": "zerolane.model.load",
+    "metrics": "zerolane.measure.metrics",
+    "metrics_text": "zerolane.measure.metrics",
     "op": "zerolane.ops.python_op",
+    "prometheus_collector": "zerolane.measure.metrics",
     "trace": "zerolane.measure.trace",
 }
 _ERRORS = (
@@ -119,9 +123,12 @@ __all__ = [
     "get_include",
     "inspect",
     "load",
+    "metrics",
+    "metrics_text",
     "op",
     "ops",
     "optimize",
+    "prometheus_collector",
     "trace",
 ]
 

@@ -15,6 +15,7 @@ __all__: list[str] = [
     "Session",
     "Tensor",
     "build_engine",
+    "count_metric",
     "cuda_info",
     "cuda_library_path",
     "cuda_memory",
@@ -27,12 +28,14 @@ __all__: list[str] = [
     "library_version",
     "live_objects",
     "load_op_library",
+    "metric_families",
     "onnxruntime_info",
     "op_generation",
     "op_libraries",
     "open_onnxruntime",
     "ops",
     "pool_stats",
+    "read_metrics",
     "read_model",
     "refit_engine",
     "refit_engine_from",
@@ -100,6 +103,11 @@ class Binding:
     def outputs(self) -> types.MappingProxyType[str, typing.Any]:
         """
         Read-only dict of name to array, always the same memory; an output whose size depends on data is a new array after each run (None before).
+        """
+    @property
+    def session(self) -> typing.Any:
+        """
+        What it is a binding of.
         """
 
 class CompletionQueue:
@@ -216,6 +224,11 @@ def build_engine(
     follow: typing.Any,
     note: typing.Any,
 ) -> dict[str, typing.Any]: ...
+def count_metric(family: str, label: str, value: str) -> None:
+    """
+    Adds one to a counter with one label.
+    """
+
 def cuda_info() -> dict[str, typing.Any]: ...
 def cuda_library_path() -> str: ...
 def cuda_memory(index: int) -> dict[str, typing.Any]: ...
@@ -234,6 +247,11 @@ def find_op(name: str, version: int) -> dict[str, typing.Any] | None: ...
 def library_version(path: str) -> str: ...
 def live_objects() -> dict[str, typing.Any]: ...
 def load_op_library(path: str) -> dict[str, typing.Any]: ...
+def metric_families() -> list[tuple[typing.Any, ...]]:
+    """
+    (name, type, unit, labels, meaning) of each.
+    """
+
 def onnxruntime_info() -> dict[str, typing.Any] | None: ...
 def op_generation() -> int: ...
 def op_libraries() -> list[dict[str, typing.Any]]: ...
@@ -244,6 +262,11 @@ def pool_stats() -> dict[str, typing.Any]:
     Of the host's pool; `devices`: of each GPU in use, by its name, as in cuda_memory.
     """
 
+def read_metrics() -> list[tuple[typing.Any, ...]]:
+    """
+    (name, labels, value), of a histogram (name, labels, count, sum, [(most, count)]), in nanoseconds.
+    """
+
 def read_model(model: typing.Any) -> dict[str, typing.Any]: ...
 def refit_engine(session: Session, weights: dict[typing.Any, typing.Any]) -> None: ...
 def refit_engine_from(
@@ -251,8 +274,12 @@ def refit_engine_from(
 ) -> None: ...
 def register_provider_library(name: str, path: str) -> None: ...
 def register_python_op(spec: dict[typing.Any, typing.Any], function: typing.Any) -> None: ...
-def start_trace() -> None: ...
-def stop_trace() -> str: ...
+def start_trace(max_events: int = 1000000) -> None: ...
+def stop_trace() -> list[bytes]:
+    """
+    The trace as pieces of JSON; none where no trace runs, as in a forked child.
+    """
+
 def trim_pool() -> None:
     """
     Gives memory that is kept for reuse back: the host's, and the device and pinned memory of each GPU in use. Any thread; models stay usable.

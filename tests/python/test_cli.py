@@ -56,6 +56,27 @@ def test_help_and_version(invoke: Invoke) -> None:
     assert zl.__version__ in invoke("--version").stdout
 
 
+@pytest.mark.parametrize("verb", ["run", "bench", "compare"])
+def test_a_verb_writes_its_trace(verb: str, invoke: Invoke, add: str, tmp_path: Path) -> None:
+    rest = {
+        "run": ("--random", "--json"),
+        "bench": ("--calls", 5, "--warmup", 1, "--json"),
+        "compare": (add, "--json"),
+    }[verb]
+    result = invoke(verb, add, *rest, "--trace", "t.json")
+    json.loads(result.stdout)
+    assert "t.json" in result.stderr
+    names = [e["name"] for e in json.loads((tmp_path / "t.json").read_text())["traceEvents"]]
+    assert "load" in names
+    assert "run" in names
+
+
+def test_a_trace_that_cannot_be_written(invoke: Invoke, add: str) -> None:
+    result = invoke("run", add, "--random", "--json", "--trace", "no/t.json", code=2)
+    assert json.loads(result.stdout)["error"]["code"] == "not_found"
+    assert_three_parts(result.stderr)
+
+
 def test_doctor(invoke: Invoke) -> None:
     assert zl.__version__ in invoke("doctor").stdout
     assert json.loads(invoke("doctor", "--json").stdout)["ok"] is True

@@ -11,6 +11,7 @@ from zerolane.cli.options import (
     loading,
     open_session,
     running_shapes,
+    tracing,
     trtexec_shapes,
 )
 from zerolane.cli.tables import latency_table
@@ -42,6 +43,7 @@ from zerolane.cli.verb import FAILED, Verb, console, print_json, progress
     "--plot", type=click.Path(path_type=Path), help="Draw the distributions into this .png."
 )
 @loading
+@tracing
 @click.pass_context
 def bench(
     ctx: click.Context,
