@@ -14,6 +14,7 @@ NAMES = (
     "instructions",
     "gil",
     "trace",
+    "contract",
     "import",
     "load",
     "memory",

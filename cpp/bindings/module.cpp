@@ -4,6 +4,7 @@
 
 #include "bindings/binding.h"
 #include "bindings/build.h"
+#include "bindings/contract.h"
 #include "bindings/cuda.h"
 #include "bindings/errors.h"
 #include "bindings/future.h"
@@ -26,6 +27,7 @@ PYBIND11_MODULE(_native, module) {
   bindings::bind_logging();
   bindings::bind_tensor(module);
   bindings::bind_binding(module);
+  bindings::bind_contract(module);
   bindings::bind_cuda(module);
   bindings::bind_future(module);
   bindings::bind_session(module);

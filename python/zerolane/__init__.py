@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         BackendCrashed,
         BackendError,
         Cancelled,
+        ContractBroken,
         DeadlineExceeded,
         DeviceError,
         Error,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     )
     from zerolane.measure.bench import bench
     from zerolane.measure.compare import compare
+    from zerolane.measure.contract import Contract
     from zerolane.measure.metrics import metrics, metrics_text, prometheus_collector
     from zerolane.measure.trace import trace
     from zerolane.model.inspect import inspect
@@ -53,6 +55,7 @@ _HOME = {
     "Binding": "zerolane._native",
     "Build": "zerolane.builder.build",
     "BuildOptions": "zerolane.builder.options",
+    "Contract": "zerolane.measure.contract",
     "Engine": "zerolane.engine.file",
     "Future": "zerolane._native",
     "Options": "zerolane.types",
@@ -77,6 +80,7 @@ _ERRORS = (
     "BackendCrashed",
     "BackendError",
     "Cancelled",
+    "ContractBroken",
     "DeadlineExceeded",
     "DeviceError",
     "Error",
@@ -97,6 +101,8 @@ __all__ = [
     "Build",
     "BuildOptions",
     "Cancelled",
+    "Contract",
+    "ContractBroken",
     "DeadlineExceeded",
     "DeviceError",
     "Engine",

@@ -9,6 +9,7 @@ import typing_extensions
 __all__: list[str] = [
     "Binding",
     "CompletionQueue",
+    "Contract",
     "Future",
     "Op",
     "PlanMemory",
@@ -109,6 +110,35 @@ class Binding:
         """
         What it is a binding of.
         """
+
+class Contract:
+    def __call__(self, *args: typing.Any, **kwargs: typing.Any) -> typing.Any: ...
+    def __init__(
+        self,
+        target: typing.Any,
+        name: str,
+        p99_ns: int,
+        deadline_ns: int,
+        window: int,
+        idle_ns: int,
+    ) -> None: ...
+    def _begin(self) -> tuple[int, bool]: ...
+    def _close(self) -> None: ...
+    def _end(self, call: tuple[int, bool], failed: bool) -> None: ...
+    def _figures(self) -> dict[str, typing.Any]: ...
+    def _guard(
+        self, pulse: typing.Any, duty: typing.SupportsFloat | typing.SupportsIndex
+    ) -> None: ...
+    def _set_ready(self) -> None: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def ready(self) -> bool:
+        """
+        Whether the warm-up has proven the promise.
+        """
+    @property
+    def target(self) -> typing.Any: ...
 
 class CompletionQueue:
     def __init__(self) -> None: ...
