@@ -75,25 +75,36 @@ def overhead(report: Report, options: Settings) -> None:
             report.series.append(Series(subject, name, "ns", summary))
 
 
+# Keep-warm pulses: how long idling lasts before one, and the share of time they may take.
+PULSES: dict[str, tuple[float | None, float]] = {
+    "no pulses": (None, 0.01),
+    "5 ms, 1 %": (5.0, 0.01),
+    "1 ms, 10 %": (1.0, 0.1),
+}
+
+
 def first_calls(report: Report, options: Settings) -> None:
     case = models.policy(settings.BUILD_FOLDER / "models")
     x = next(iter(case.inputs.values()))
-    other = np.zeros(4 << 20, np.uint8)
-    rounds = 30 if options.quick else 150
-    progress(f"{NAME}: first calls, {rounds} rounds of two pauses")
-    taken: dict[str, list[float]] = {"without pulses": [], "with pulses": []}
+    other = np.zeros(16 << 20, np.uint8)
+    rounds, pauses = (6, 5) if options.quick else (30, 10)
+    progress(f"{NAME}: first calls, {rounds} rounds of {pauses} pauses for each contestant")
     session = zl.load(case.path, threads=options.threads)
+    first: dict[str, list[float]] = {who: [] for who in PULSES}
     for _ in range(rounds):
-        for who in taken:
-            idle_ms = 5 if who == "with pulses" else None
-            with zl.Contract(session, p99_ms=1e6, warmup=20, samples=[x], idle_ms=idle_ms) as one:
-                one.wait_ready()
-                other[:] = other[::-1].copy()
-                time.sleep(PAUSE_S)
-                begin = perf_counter_ns()
-                one(x)
-                taken[who].append((perf_counter_ns() - begin) / 1000)
-    for who, values in taken.items():
+        for who, (idle_ms, duty) in PULSES.items():
+            contract = zl.Contract(session, p99_ms=1e6, samples=[x], idle_ms=idle_ms, duty=duty)
+            with contract:
+                contract.wait_ready()
+                for _ in range(pauses):
+                    for _ in range(20):
+                        contract(x)
+                    other[:] = other[::-1].copy()
+                    time.sleep(PAUSE_S)
+                    begin = perf_counter_ns()
+                    contract(x)
+                    first[who].append((perf_counter_ns() - begin) / 1000)
+    for who, values in first.items():
         summary = summarize(values)
         report.series.append(Series("first call, policy", who, "us", summary.as_dict()))
         spread = (summary.p25, summary.p75)

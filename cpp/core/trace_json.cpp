@@ -63,23 +63,10 @@ class Writer {
   // A string of JSON. Bytes that are no UTF-8 become U+FFFD: JSON has no other bytes.
   Writer& quoted(std::string_view text) {
     buffer_ += '"';
-    while (!text.empty()) {
-      size_t length = sequence_length(text);
-      auto byte = static_cast<unsigned char>(text[0]);
-      if (length == 0) {
-        buffer_ += "\\ufffd";
-        length = 1;
-      } else if (byte == '"' || byte == '\\') {
-        buffer_ += '\\';
-        buffer_ += text[0];
-      } else if (byte < 0x20) {
-        char escape[8];
-        std::snprintf(escape, sizeof(escape), "\\u%04x", byte);
-        buffer_ += escape;
-      } else {
-        buffer_ += text.substr(0, length);
-      }
-      text.remove_prefix(length);
+    if (std::all_of(text.begin(), text.end(), plain)) [[likely]] {
+      buffer_ += text;
+    } else {
+      escape(text);
     }
     buffer_ += '"';
     return *this;
@@ -98,6 +85,32 @@ class Writer {
   }
 
  private:
+  static bool plain(char c) {
+    auto byte = static_cast<unsigned char>(c);
+    return byte >= 0x20 && byte < 0x80 && c != '"' && c != '\\';
+  }
+
+  void escape(std::string_view text) {
+    while (!text.empty()) {
+      size_t length = sequence_length(text);
+      auto byte = static_cast<unsigned char>(text[0]);
+      if (length == 0) {
+        buffer_ += "\\ufffd";
+        length = 1;
+      } else if (byte == '"' || byte == '\\') {
+        buffer_ += '\\';
+        buffer_ += text[0];
+      } else if (byte < 0x20) {
+        char code[8];
+        std::snprintf(code, sizeof(code), "\\u%04x", byte);
+        buffer_ += code;
+      } else {
+        buffer_ += text.substr(0, length);
+      }
+      text.remove_prefix(length);
+    }
+  }
+
   const std::function<void(std::string_view)>& sink_;
   std::string buffer_;
 };
@@ -213,10 +226,18 @@ int rank(EventKind kind) {
   return kind == EventKind::kSpan ? 0 : 1;
 }
 
-bool earlier(const Event* a, const Event* b) {
-  if (a->begin_ns != b->begin_ns) return a->begin_ns < b->begin_ns;
-  if (rank(a->kind) != rank(b->kind)) return rank(a->kind) < rank(b->kind);
-  return a->kind == EventKind::kSpan && b->kind == EventKind::kSpan && a->end_ns > b->end_ns;
+// An event and its time beside it, so that sorting seldom looks at the event.
+struct Timed {
+  int64_t begin_ns;
+  const Event* event;
+};
+
+bool earlier(const Timed& a, const Timed& b) {
+  if (a.begin_ns != b.begin_ns) return a.begin_ns < b.begin_ns;
+  const Event& first = *a.event;
+  const Event& second = *b.event;
+  if (rank(first.kind) != rank(second.kind)) return rank(first.kind) < rank(second.kind);
+  return first.kind == EventKind::kSpan && first.end_ns > second.end_ns;
 }
 
 class TraceWriter {
@@ -320,7 +341,12 @@ class TraceWriter {
 
 void write_json(std::vector<const Event*> events, size_t dropped,
                 const std::function<void(std::string_view)>& sink) {
-  std::stable_sort(events.begin(), events.end(), earlier);
+  std::vector<Timed> timed;
+  timed.reserve(events.size());
+  for (const Event* event : events) timed.push_back({event->begin_ns, event});
+  std::stable_sort(timed.begin(), timed.end(), earlier);
+  for (size_t i = 0; i < timed.size(); ++i) events[i] = timed[i].event;
+  timed = {};
   Writer out(sink);
   out << "{\"displayTimeUnit\":\"ns\",\"otherData\":{\"dropped\":\""
       << static_cast<int64_t>(dropped) << "\"},\"traceEvents\":[";
