@@ -14,6 +14,8 @@ NAMES = (
     "instructions",
     "gil",
     "loop",
+    "trace",
+    "contract",
     "import",
     "load",
     "memory",

@@ -8,5 +8,12 @@ mkdir -p build
 cmake=$(command -v "$bin/cmake" || command -v cmake)
 "$cmake" -S . -B build/tidy -DCMAKE_EXPORT_COMPILE_COMMANDS=ON -DPython_EXECUTABLE="$bin/python" \
   -Dpybind11_DIR="$("$bin/python" -m pybind11 --cmakedir)" >build/tidy.log || { cat build/tidy.log; exit 1; }
+# A vector source is compiled for each instruction set; reading it once is enough.
+"$bin/python" - <<'EOF'
+import json
+path = "build/tidy/compile_commands.json"
+once = {entry["file"]: entry for entry in json.load(open(path))}
+json.dump(list(once.values()), open(path, "w"))
+EOF
 # Its own count of suppressed warnings goes to stderr, findings to stdout. Without nvcc there is no command for the CUDA module.
 find cpp -name '*.cpp' -not -name 'module_cuda.cpp' -print0 | xargs -0 -n 1 -P "$(nproc)" clang-tidy -quiet -p build/tidy 2>/dev/null

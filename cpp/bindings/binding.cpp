@@ -261,14 +261,16 @@ void PyBinding::run(int64_t deadline_ns) {
     std::atomic<bool>& busy;
     ~Idle() { busy.store(false, std::memory_order_release); }
   } idle{busy_};
-  try {
-    run_once(deadline_ns);
-  } catch (const Error& error) {
-    // The size of an output depends on data after all: from now on each run makes it anew.
-    if (error.code() != Code::kShapeMismatch || own_outputs_.empty()) throw;
-    release_own_outputs();
-    run_once(deadline_ns);
-  }
+  counted(*session_, [&] {
+    try {
+      run_once(deadline_ns);
+    } catch (const Error& error) {
+      // The size of an output depends on data after all: from now on each run makes it anew.
+      if (error.code() != Code::kShapeMismatch || own_outputs_.empty()) throw;
+      release_own_outputs();
+      run_once(deadline_ns);
+    }
+  });
 }
 
 void PyBinding::run_once(int64_t deadline_ns) {
@@ -328,6 +330,7 @@ void bind_binding(py::module_& module) {
           "outputs", &PyBinding::outputs,
           "Read-only dict of name to array, always the same memory; an output whose "
           "size depends on data is a new array after each run (None before).")
+      .def_property_readonly("session", &PyBinding::owner, "What it is a binding of.")
       .def_property_readonly(
           "gil", [](const PyBinding& self) { return self.gil().name(); },
           "What the next run does with the GIL: \"hold\" or \"release\".")

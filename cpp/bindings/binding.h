@@ -37,6 +37,12 @@ class PyBinding {
   Context& lend_context();
   void take_context_back() noexcept { busy_.store(false, std::memory_order_release); }
 
+  const pybind11::object& owner() const { return owner_; }  // the Python session
+  // What can run it without the GIL, for an owner that shares the binding with nobody; null where a
+  // run makes or looks at Python objects.
+  Context* context_without_python() const {
+    return dynamic_outputs_.empty() && device_arrays_.empty() ? context_.get() : nullptr;
+  }
   // Ends the run in progress, if there is one.
   void cancel() noexcept {
     if (busy_.load()) context_->cancel();

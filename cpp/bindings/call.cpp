@@ -309,18 +309,21 @@ void CallFrame::run_or_retry(Run run) {
 }
 
 void CallFrame::execute(GilPolicy& gil) {
-  run_or_retry([&] { run_context(*session_, *context_, gil, deadline_ns_); });
+  counted(*session_,
+          [&] { run_or_retry([&] { run_context(*session_, *context_, gil, deadline_ns_); }); });
 }
 
 void CallFrame::execute_on_worker() {
-  run_or_retry([&] {
-    int64_t begin = now_ns();
-    if (deadline_ns_ == Watchdog::Guard::kNever) {
-      context_->run();
-    } else {
-      run_watched(*session_, *context_, deadline_ns_, false);
-    }
-    session_->latency.record(now_ns() - begin);
+  counted(*session_, [&] {
+    run_or_retry([&] {
+      int64_t begin = now_ns();
+      if (deadline_ns_ == Watchdog::Guard::kNever) {
+        context_->run();
+      } else {
+        run_watched(*session_, *context_, deadline_ns_, false);
+      }
+      session_->latency.record(now_ns() - begin);
+    });
   });
 }
 

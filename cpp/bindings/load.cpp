@@ -14,7 +14,6 @@
 #include "core/log.h"
 #include "core/mapped_file.h"
 #include "core/onnx_model.h"
-#include "core/trace.h"
 #include "cuda/stream.h"
 #include "ort/session.h"
 
@@ -307,8 +306,6 @@ void bind_load(py::module_& module) {
       "Gives memory that is kept for reuse back: the host's, and the device and pinned memory of "
       "each GPU in use. Any thread; models stay usable.");
   module.def("live_objects", &live_objects);
-  module.def("start_trace", &trace::start);
-  module.def("stop_trace", [] { return text(trace::stop()); });
 }
 
 }  // namespace zerolane::bindings

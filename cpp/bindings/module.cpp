@@ -5,6 +5,7 @@
 #include "bindings/batcher.h"
 #include "bindings/binding.h"
 #include "bindings/build.h"
+#include "bindings/contract.h"
 #include "bindings/cuda.h"
 #include "bindings/errors.h"
 #include "bindings/future.h"
@@ -13,6 +14,7 @@
 #include "bindings/logging.h"
 #include "bindings/loop.h"
 #include "bindings/mailbox.h"
+#include "bindings/measure.h"
 #include "bindings/op.h"
 #include "bindings/pipeline.h"
 #include "bindings/python_op.h"
@@ -30,6 +32,7 @@ PYBIND11_MODULE(_native, module) {
   bindings::bind_logging();
   bindings::bind_tensor(module);
   bindings::bind_binding(module);
+  bindings::bind_contract(module);
   bindings::bind_cuda(module);
   bindings::bind_future(module);
   bindings::bind_session(module);
@@ -43,4 +46,5 @@ PYBIND11_MODULE(_native, module) {
   bindings::bind_build(module);
   bindings::bind_mailbox(module);
   bindings::bind_loop(module);
+  bindings::bind_measure(module);
 }

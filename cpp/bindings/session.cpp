@@ -33,6 +33,7 @@ PySession::PySession(std::shared_ptr<Session> session, GilPolicy::Mode gil, bool
       copy_(copy),
       make_result_type_(std::move(make_result_type)),
       frames_(session_) {
+  session_->publish_metrics();
   for (const auto& spec : session_->inputs()) input_names_.push_back(interned(spec.name));
   for (const auto& spec : session_->outputs()) output_names_.push_back(interned(spec.name));
 }

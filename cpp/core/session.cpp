@@ -93,4 +93,17 @@ std::vector<PredictedShape> predict_outputs(const Session& session,
   return predicted;
 }
 
+void Session::publish_metrics() {
+  published_.push_back(metrics::publish("zerolane_runs_total", {{"model", name()}}, calls));
+  published_.push_back(metrics::publish("zerolane_run_seconds", {{"model", name()}}, latency));
+}
+
+void count_failure(const Session& session, Code code) noexcept {
+  try {
+    metrics::count("zerolane_run_failures_total",
+                   {{"model", session.name()}, {"code", code_name(code)}});
+  } catch (...) {  // out of memory: the failure itself is what matters
+  }
+}
+
 }  // namespace zerolane

@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "core/error.h"
+#include "core/metric_registry.h"
 #include "core/metrics.h"
 #include "core/stream.h"
 #include "core/value.h"
@@ -115,10 +117,31 @@ class Session : public std::enable_shared_from_this<Session> {
   }
 
   LatencyHistogram latency;  // of runs that were timed (one in sixteen of the very short ones)
+  Counter calls;             // see counted()
+
+  // Shows `latency` and `calls` among the metrics, under the model's name. Called once, when a
+  // session is handed to a user.
+  void publish_metrics();
 
  private:
   std::atomic<uint64_t> distrusted_{0};
+  std::vector<metrics::Registration> published_;  // last: they refer to what is above
 };
+
+// One more failed call in the metrics.
+void count_failure(const Session& session, Code code) noexcept;
+
+// Does one call of a user, of whatever runs that takes, and counts it and its failure.
+template <typename Call>
+void counted(Session& session, Call&& call) {
+  session.calls.add();
+  try {
+    call();
+  } catch (const Error& error) {
+    count_failure(session, error.code());
+    throw;
+  }
+}
 
 // Throw kShapeMismatch / kInvalidArgument with names, found and expected, if the dtype, rank or a
 // fixed dimension of `dtype`/`shape` does not fit the spec. `role` is "input" or "output".

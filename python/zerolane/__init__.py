@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         BackendCrashed,
         BackendError,
         Cancelled,
+        ContractBroken,
         DeadlineExceeded,
         DeviceError,
         Error,
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
     from zerolane.loop.realtime import realtime
     from zerolane.measure.bench import bench
     from zerolane.measure.compare import compare
+    from zerolane.measure.contract import Contract
+    from zerolane.measure.load_test import load_test
+    from zerolane.measure.metrics import metrics, metrics_text, prometheus_collector
     from zerolane.measure.trace import trace
     from zerolane.model.inspect import inspect
     from zerolane.model.load import load
@@ -61,6 +65,7 @@ _HOME = {
     "Binding": "zerolane._native",
     "Build": "zerolane.builder.build",
     "BuildOptions": "zerolane.builder.options",
+    "Contract": "zerolane.measure.contract",
     "Engine": "zerolane.engine.file",
     "Future": "zerolane._native",
     "Lanes": "zerolane.lanes.lanes",
@@ -81,7 +86,11 @@ _HOME = {
     "get_include": "zerolane.cmake",
     "inspect": "zerolane.model.inspect",
     "load": "zerolane.model.load",
+    "load_test": "zerolane.measure.load_test",
+    "metrics": "zerolane.measure.metrics",
+    "metrics_text": "zerolane.measure.metrics",
     "op": "zerolane.ops.python_op",
+    "prometheus_collector": "zerolane.measure.metrics",
     "realtime": "zerolane.loop.realtime",
     "trace": "zerolane.measure.trace",
 }
@@ -89,6 +98,7 @@ _ERRORS = (
     "BackendCrashed",
     "BackendError",
     "Cancelled",
+    "ContractBroken",
     "DeadlineExceeded",
     "DeviceError",
     "Error",
@@ -110,6 +120,8 @@ __all__ = [
     "Build",
     "BuildOptions",
     "Cancelled",
+    "Contract",
+    "ContractBroken",
     "DeadlineExceeded",
     "DeviceError",
     "Engine",
@@ -142,9 +154,13 @@ __all__ = [
     "get_include",
     "inspect",
     "load",
+    "load_test",
+    "metrics",
+    "metrics_text",
     "op",
     "ops",
     "optimize",
+    "prometheus_collector",
     "realtime",
     "trace",
 ]

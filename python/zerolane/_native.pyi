@@ -11,6 +11,7 @@ __all__: list[str] = [
     "Batcher",
     "Binding",
     "CompletionQueue",
+    "Contract",
     "Future",
     "Lanes",
     "Loop",
@@ -20,6 +21,7 @@ __all__: list[str] = [
     "Session",
     "Tensor",
     "build_engine",
+    "count_metric",
     "cuda_info",
     "cuda_library_path",
     "cuda_memory",
@@ -33,6 +35,7 @@ __all__: list[str] = [
     "live_objects",
     "load_op_library",
     "make_realtime",
+    "metric_families",
     "onnxruntime_info",
     "op_generation",
     "op_libraries",
@@ -40,6 +43,7 @@ __all__: list[str] = [
     "ops",
     "pipeline_stats",
     "pool_stats",
+    "read_metrics",
     "read_model",
     "refit_engine",
     "refit_engine_from",
@@ -108,6 +112,40 @@ class Binding:
         """
         Read-only dict of name to array, always the same memory; an output whose size depends on data is a new array after each run (None before).
         """
+    @property
+    def session(self) -> typing.Any:
+        """
+        What it is a binding of.
+        """
+
+class Contract:
+    def __call__(self, *args: typing.Any, **kwargs: typing.Any) -> typing.Any: ...
+    def __init__(
+        self,
+        target: typing.Any,
+        name: str,
+        p99_ns: int,
+        deadline_ns: int,
+        window: int,
+        idle_ns: int,
+    ) -> None: ...
+    def _begin(self) -> tuple[int, bool]: ...
+    def _close(self) -> None: ...
+    def _end(self, call: tuple[int, bool], failed: bool) -> None: ...
+    def _figures(self) -> dict[str, typing.Any]: ...
+    def _guard(
+        self, pulse: typing.Any, duty: typing.SupportsFloat | typing.SupportsIndex
+    ) -> None: ...
+    def _set_ready(self) -> None: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def ready(self) -> bool:
+        """
+        Whether the warm-up has proven the promise.
+        """
+    @property
+    def target(self) -> typing.Any: ...
 
 class CompletionQueue:
     def __init__(self) -> None: ...
@@ -313,6 +351,11 @@ def build_engine(
     follow: typing.Any,
     note: typing.Any,
 ) -> dict[str, typing.Any]: ...
+def count_metric(family: str, label: str, value: str) -> None:
+    """
+    Adds one to a counter with one label.
+    """
+
 def cuda_info() -> dict[str, typing.Any]: ...
 def cuda_library_path() -> str: ...
 def cuda_memory(index: int) -> dict[str, typing.Any]: ...
@@ -336,6 +379,11 @@ def make_realtime(cpus: typing.Any, priority: int, lock_memory: bool) -> list[tu
     Applies to the calling thread; returns (option, reason) of what the system refused.
     """
 
+def metric_families() -> list[tuple[typing.Any, ...]]:
+    """
+    (name, type, unit, labels, meaning) of each.
+    """
+
 def onnxruntime_info() -> dict[str, typing.Any] | None: ...
 def op_generation() -> int: ...
 def op_libraries() -> list[dict[str, typing.Any]]: ...
@@ -347,6 +395,11 @@ def pool_stats() -> dict[str, typing.Any]:
     Of the host's pool; `devices`: of each GPU in use, by its name, as in cuda_memory.
     """
 
+def read_metrics() -> list[tuple[typing.Any, ...]]:
+    """
+    (name, labels, value), of a histogram (name, labels, count, sum, [(most, count)]), in nanoseconds.
+    """
+
 def read_model(model: typing.Any) -> dict[str, typing.Any]: ...
 def refit_engine(session: Session, weights: dict[typing.Any, typing.Any]) -> None: ...
 def refit_engine_from(
@@ -354,8 +407,12 @@ def refit_engine_from(
 ) -> None: ...
 def register_provider_library(name: str, path: str) -> None: ...
 def register_python_op(spec: dict[typing.Any, typing.Any], function: typing.Any) -> None: ...
-def start_trace() -> None: ...
-def stop_trace() -> str: ...
+def start_trace(max_events: int = 1000000) -> None: ...
+def stop_trace() -> list[bytes]:
+    """
+    The trace as pieces of JSON; none where no trace runs, as in a forked child.
+    """
+
 def trim_pool() -> None:
     """
     Gives memory that is kept for reuse back: the host's, and the device and pinned memory of each GPU in use. Any thread; models stay usable.

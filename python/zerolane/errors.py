@@ -10,7 +10,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import ClassVar
+    from typing import Any, ClassVar
 
 
 class Error(Exception):
@@ -23,7 +23,7 @@ class Error(Exception):
         super().__init__(message)
         self.subject = subject
 
-    def __reduce__(self) -> tuple[type[Error], tuple[str, str]]:
+    def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (str(self), self.subject)
 
 
@@ -99,6 +99,24 @@ class BackendCrashed(BackendError):
     code = "backend_crashed"
 
 
+class ContractBroken(Error, RuntimeError):
+    """A `zl.Contract` was not kept while warming up: measured_ms was found, promised_ms said."""
+
+    code = "contract_broken"
+    measured_ms: float
+    promised_ms: float
+
+    def __init__(
+        self, message: str, subject: str = "", *, measured_ms: float = 0, promised_ms: float = 0
+    ) -> None:
+        super().__init__(message, subject)
+        self.measured_ms = measured_ms
+        self.promised_ms = promised_ms
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (*super().__reduce__(), vars(self))
+
+
 class DeviceError(Error, RuntimeError):
     """A device or its memory cannot be used as asked."""
 
@@ -125,6 +143,7 @@ _BY_CODE: dict[str, type[Error]] = {
         InvalidModel,
         BackendError,
         BackendCrashed,
+        ContractBroken,
         DeviceError,
         InternalError,
     )

@@ -57,6 +57,27 @@ def test_help_and_version(invoke: Invoke) -> None:
     assert zl.__version__ in invoke("--version").stdout
 
 
+@pytest.mark.parametrize("verb", ["run", "bench", "compare"])
+def test_a_verb_writes_its_trace(verb: str, invoke: Invoke, add: str, tmp_path: Path) -> None:
+    rest = {
+        "run": ("--random", "--json"),
+        "bench": ("--calls", 5, "--warmup", 1, "--json"),
+        "compare": (add, "--json"),
+    }[verb]
+    result = invoke(verb, add, *rest, "--trace", "t.json")
+    json.loads(result.stdout)
+    assert "t.json" in result.stderr
+    names = [e["name"] for e in json.loads((tmp_path / "t.json").read_text())["traceEvents"]]
+    assert "load" in names
+    assert "run" in names
+
+
+def test_a_trace_that_cannot_be_written(invoke: Invoke, add: str) -> None:
+    result = invoke("run", add, "--random", "--json", "--trace", "no/t.json", code=2)
+    assert json.loads(result.stdout)["error"]["code"] == "not_found"
+    assert_three_parts(result.stderr)
+
+
 def test_doctor(invoke: Invoke) -> None:
     assert zl.__version__ in invoke("doctor").stdout
     assert json.loads(invoke("doctor", "--json").stdout)["ok"] is True
@@ -169,6 +190,21 @@ def test_bench_against_the_peer_with_a_picture(invoke: Invoke) -> None:
     assert told["peer"]["calls"] == 10
     assert told["agreement"]["ok"] is True
     assert told["plot"] == "p.png"
+
+
+def test_bench_under_load(invoke: Invoke) -> None:
+    pytest.importorskip("matplotlib")
+    load = ("bench", DIGITS, "--threads", "1", "--seconds", "0.1", "--json")
+    done = invoke(*load, "--clients", "1,3", "--rate", "100", "--lanes", "2", "--plot", "l.png")
+    result = json.loads(done.stdout)
+    assert [p["clients"] for p in result["points"]] == [1, 3, None]
+    assert Path(result["plot"]).stat().st_size > 5000
+    done = invoke(*load, "--clients", "4", "--max-batch", "8")
+    assert json.loads(done.stdout)["rows_per_run"] >= 1
+    invoke(*load, "--clients", "many", code=2)
+    invoke(*load, "--lanes", "2", "--vs", "onnxruntime", code=2)
+    shown = invoke(*load[:-1], "--clients", "2", "--max-batch", "4")
+    assert "2 clients" in shown.stdout
 
 
 def test_compare(invoke: Invoke, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ FAMILIES: dict[type[zl.Error], tuple[str, type[BaseException]]] = {
     zl.InvalidModel: ("invalid_model", ValueError),
     zl.BackendError: ("backend", RuntimeError),
     zl.BackendCrashed: ("backend_crashed", zl.BackendError),
+    zl.ContractBroken: ("contract_broken", RuntimeError),
     zl.DeviceError: ("device", RuntimeError),
     zl.InternalError: ("internal", RuntimeError),
 }
@@ -81,5 +82,7 @@ def test_native_core_and_python_agree_on_codes() -> None:
 
     source = Path(__file__).parents[2] / "cpp" / "core" / "error.cpp"
     named = set(re.findall(r'return "(\w+)";', source.read_text()))
-    # A crash is told by the process that started the one that crashed: the core has no name for it.
-    assert named == {kind.code for kind in FAMILIES} - {"backend_crashed"}
+    # A crash is told by the process that started the one that crashed, and contracts are made in
+    # Python: the core has no names for them.
+    of_python = {"backend_crashed", "contract_broken"}
+    assert named == {kind.code for kind in FAMILIES} - of_python

@@ -26,6 +26,11 @@ _RULES: list[tuple[str, str]] = [
         r"\1 -> list[dict[str, typing.Any]]:",
     ),
     (r"(def find_op\([^)]*\)) -> typing\.Any:", r"\1 -> dict[str, typing.Any] | None:"),
+    (r"def stop_trace\(\) -> list:", "def stop_trace() -> list[bytes]:"),
+    (
+        r"(def (?:read_metrics|metric_families)\(\)) -> list:",
+        r"\1 -> list[tuple[typing.Any, ...]]:",
+    ),
     (r"-> dict:", "-> dict[str, typing.Any]:"),
     (r": dict([,)])", r": dict[typing.Any, typing.Any]\1"),
     (r"-> list:", "-> list[str]:"),
@@ -59,12 +64,18 @@ _RULES: list[tuple[str, str]] = [
         "def onnxruntime_info() -> dict[str, typing.Any] | None:",
     ),
 ]
+# How objects of a class are called, which their slot in C does not tell.
 _CALLS = {
     "Batcher": "def __call__(self, *args: typing.Any, **inputs: typing.Any) -> typing.Any: ...",
     "Binding": "def __call__(self) -> types.MappingProxyType[str, typing.Any]: ...",
+    "Contract": "def __call__(self, *args: typing.Any, **kwargs: typing.Any) -> typing.Any: ...",
     "Op": "def __call__(self, *args: typing.Any) -> typing.Any: ...",
     "Session": "def __call__(self, *args: typing.Any, **inputs: typing.Any) -> typing.Any: ...",
 }
+
+
+def _class_around(text: str, place: int) -> str:
+    return re.findall(r"^class (\w+)", text[:place], re.MULTILINE)[-1]
 
 
 def generate() -> str:
@@ -78,12 +89,7 @@ def generate() -> str:
         text = (Path(folder) / "zerolane" / "_native.pyi").read_text()
     for pattern, replacement in _RULES:
         text = re.sub(pattern, replacement, text, flags=re.DOTALL if "?" in pattern else 0)
-    text = re.sub(
-        r"^class (\w+):(?:(?!^class ).)*?CALL",
-        lambda found: found[0].replace("CALL", _CALLS[found[1]]),
-        text,
-        flags=re.DOTALL | re.MULTILINE,
-    )
+    text = re.sub(r"CALL", lambda found: _CALLS[_class_around(text, found.start())], text)
     text = text.replace("import typing\n", "import asyncio\nimport types\nimport typing\n", 1)
     formatted = subprocess.run(
         [sys.executable, "-m", "ruff", "format", "--stdin-filename", "_native.pyi", "-"],

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import click
 
-from zerolane.cli.options import giving_inputs, loading, open_session
+from zerolane.cli.options import giving_inputs, loading, open_session, tracing
 from zerolane.cli.tables import difference_table
 from zerolane.cli.verb import FAILED, Verb, console, print_json
 
@@ -19,6 +19,7 @@ from zerolane.cli.verb import FAILED, Verb, console, print_json
 @click.option("--rtol", type=click.FloatRange(0), default=1e-5, show_default=True)
 @giving_inputs
 @loading
+@tracing
 @click.pass_context
 def compare(
     ctx: click.Context,

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from zerolane.cli.verb import TRACE
+
 if TYPE_CHECKING:
     from zerolane.model.session import Session
 
@@ -61,6 +63,14 @@ giving_inputs = _all(
         show_default=True,
         help="Seed of random inputs.",
     ),
+)
+
+tracing = click.option(
+    "--trace",
+    metavar="FILE",
+    expose_value=False,
+    callback=lambda ctx, _, value: ctx.meta.update({TRACE: value}),
+    help="Write what happened when into FILE, for ui.perfetto.dev.",
 )
 
 trtexec_shapes = _all(

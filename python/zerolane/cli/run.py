@@ -14,6 +14,7 @@ from zerolane.cli.options import (
     loading,
     open_session,
     running_shapes,
+    tracing,
     trtexec_shapes,
 )
 from zerolane.cli.verb import Verb, console, print_json
@@ -30,6 +31,7 @@ _SHOWN = 6
 @click.option("--save", type=click.Path(path_type=Path), help="Write outputs: .npz, .json, .npy.")
 @click.option("--deadline-ms", type=float, help="End the run when it takes longer.")
 @loading
+@tracing
 def run(
     model: str,
     given: tuple[str, ...],

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 FAILED, USAGE, ENVIRONMENT = 1, 2, 3
+TRACE = "zerolane.trace"  # of a context: where to write a trace of the verb to
 
 
 class Verb(click.Command):
@@ -48,7 +49,8 @@ class Verb(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with _trace(ctx.meta.get(TRACE)):
+                return super().invoke(ctx)
         except Error as error:
             if ctx.meta["debug"]:
                 raise
@@ -56,6 +58,18 @@ class Verb(click.Command):
             if ctx.params["as_json"]:
                 print_error(error.code, error.subject, str(error))
             ctx.exit(exit_code(error))
+
+
+@contextmanager
+def _trace(path: str | None) -> Iterator[None]:
+    if path is None:
+        yield
+        return
+    from zerolane.measure.trace import trace
+
+    with trace(path):
+        yield
+    click.echo(f"trace written to {path}; open it in ui.perfetto.dev", err=True)
 
 
 def exit_code(error: Error) -> int:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from zerolane import _native
 from zerolane.engine.atomic import absolute, remove_stale
 from zerolane.engine.digest import Memo
 from zerolane.engine.file import Engine, read, read_head
@@ -156,13 +157,16 @@ class Cache:
         key = request.key
         engine = self.get(key, require_signature=require_signature)
         if engine is not None:
+            _count_lookup("hit")
             return engine, True
         with self.lock(key, model=request.model, waiting=waiting) as lock:
             # Somebody may have built it between the look above and the lock.
             engine = self.get(key, require_signature=require_signature)
             if engine is not None:
                 lock.forget()
+                _count_lookup("hit")
                 return engine, True
+            _count_lookup("miss")
             engine = build()
             if unchanged is not None and not unchanged():
                 _warn(f"cache: {request.model} was written during its build: not stored")
@@ -323,6 +327,10 @@ def default_folder() -> Path:
 
 def _folder(given: str | os.PathLike[str]) -> Path:
     return Path(absolute(os.fspath(given), "the cache's folder"))
+
+
+def _count_lookup(result: str) -> None:
+    _native.count_metric("zerolane_engine_cache_lookups_total", "result", result)
 
 
 def _warn(text: str) -> None:

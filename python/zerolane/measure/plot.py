@@ -56,12 +56,6 @@ def plot_latency(
     percentile marked; what lies beyond the axis is said in words. Needs matplotlib.
     """
     figures = require("matplotlib.figure", "plot", "drawing a picture")
-    target = Path(path)
-    if not target.parent.is_dir():
-        raise NotFound(
-            f"drawing {target.name!r}: there is no folder {str(target.parent)!r}; make it first",
-            str(target),
-        )
     rows = max(len(panel.series) for panel in panels)
     width, height = _PANEL_WIDTH * len(panels) + 0.2, 2.05 + _ROW_HEIGHT * rows
     figure = figures.Figure(figsize=(width, height), facecolor="white")
@@ -75,6 +69,15 @@ def plot_latency(
         sizes = (width, height, width, height)
         ax = figure.add_axes(tuple(b / s for b, s in zip(box, sizes, strict=True)))
         _draw(ax, panel, rows)
+    _save(figure, Path(path))
+
+
+def _save(figure: Any, target: Path) -> None:
+    if not target.parent.is_dir():
+        raise NotFound(
+            f"drawing {target.name!r}: there is no folder {str(target.parent)!r}; make it first",
+            str(target),
+        )
     try:
         figure.savefig(target, dpi=160)
     except ValueError as error:
@@ -87,6 +90,55 @@ def plot_latency(
             f"({error.strerror or error}); choose another place",
             str(target),
         ) from error
+
+
+def plot_load(
+    curves: Sequence[Sequence[tuple[str, float, float, float]]],
+    path: str | os.PathLike[str],
+    *,
+    title: str,
+    subtitle: str = "",
+) -> None:
+    """Write a picture of latency against throughput, the axis of latency logarithmic.
+
+    curves: each of points that belong together: label, answers a second, p50 and p99 in us.
+    Needs matplotlib.
+    """
+    figures = require("matplotlib.figure", "plot", "drawing a picture")
+    figure = figures.Figure(figsize=(7.2, 4.6), facecolor="white")
+    figure.text(0.045, 0.94, title, **_font(15, _INK, "bold"))
+    figure.text(0.045, 0.89, subtitle, **_font(9.5, _QUIET))
+    ax = figure.add_axes((0.1, 0.13, 0.86, 0.7))
+    points = [point for curve in curves for point in curve]
+    for curve in curves:
+        rates = [rate for _, rate, _, _ in curve]
+        for name, colour, values in (
+            ("p50", _OURS[0], [p50 / 1e3 for _, _, p50, _ in curve]),
+            ("p99", _OURS[2], [p99 / 1e3 for _, _, _, p99 in curve]),
+        ):
+            ax.plot(rates, values, color=colour, marker="o", markersize=5, linewidth=1.6)
+            where = {"xytext": (7, 4), "textcoords": "offset points"}
+            ax.annotate(name, (rates[-1], values[-1]), **where, **_font(10, colour, "bold"))
+    for label, rate, p50, _ in points:
+        ax.annotate(
+            label,
+            (rate, p50 / 1e3),
+            (0, -14),
+            textcoords="offset points",
+            ha="center",
+            **_font(8, _QUIET),
+        )
+    ax.set_yscale("log")
+    ax.set_ylim(0.6 * min(p50 for _, _, p50, _ in points) / 1e3, None)
+    ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    ax.set_xlim(0, 1.12 * max(rate for _, rate, _, _ in points))
+    ax.grid(axis="y", color=_RULE, linewidth=0.6)
+    for side in ("right", "top"):
+        ax.spines[side].set_visible(False)
+    ax.tick_params(colors=_QUIET, labelsize=8.5)
+    ax.set_xlabel("answers a second", **_font(9, _QUIET))
+    ax.set_ylabel("milliseconds", **_font(9, _QUIET))
+    _save(figure, Path(path))
 
 
 def _draw(ax: Any, panel: Panel, rows: int) -> None:
