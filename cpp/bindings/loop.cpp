@@ -139,7 +139,7 @@ PyLoop::PyLoop(py::object binding, const py::dict& options) : binding_(std::move
 PyLoop::~PyLoop() {
   if (forked_since(generation_)) {
     // Its threads are the parent's, and so is what they use.
-    new std::shared_ptr<Loop>(std::move(loop_));
+    new (std::nothrow) std::shared_ptr<Loop>(std::move(loop_));
     binding_.release();
     return;
   }
@@ -337,6 +337,7 @@ void bind_loop(py::module_& module) {
           "percentiles_us",
           [](const PyLoop& self, const std::string& which, const std::vector<double>& fractions) {
             std::vector<double> us;
+            us.reserve(fractions.size());
             for (const double f : fractions) {
               us.push_back(static_cast<double>(self.histogram(which).percentile(f)) / 1e3);
             }

@@ -246,3 +246,51 @@ def test_the_cpus_that_were_asked_for() -> None:
     assert len(lines) == 5
     for line in lines:
         assert_three_parts(line)
+
+
+def test_a_loops_thread_gets_what_was_granted() -> None:
+    """Where the process may, all of it; else what was refused is told and the rest is done."""
+    code = """
+    import os
+    import numpy as np
+    import zerolane as zl
+    from tests.loop import models
+    last = max(os.sched_getaffinity(0))
+    before = os.sched_getaffinity(0)
+    safe = {"y": np.zeros((1, 3), np.float32)}
+    loop = zl.Loop(models.doubler().bind(), rate_hz=100, cpus=[last], priority=10, safe=safe)
+    refused = loop.start().refused
+    tasks = {open(f"/proc/self/task/{t}/comm").read().strip(): int(t)
+             for t in os.listdir("/proc/self/task")}
+    def priority(task):
+        policy = os.sched_getscheduler(task) & ~os.SCHED_RESET_ON_FORK
+        return os.sched_getparam(task).sched_priority if policy == os.SCHED_FIFO else None
+    assert os.sched_getaffinity(tasks["zl-loop"]) == {last}
+    assert priority(tasks["zl-loop"]) == (None if "priority" in refused else 10)
+    # The watcher stands above it, elsewhere. It sets itself up on its own time.
+    while "priority" not in refused and priority(tasks["zl-loop-watch"]) != 11:
+        pass
+    assert os.sched_getaffinity(tasks["zl-loop-watch"]) == before
+    assert os.sched_getaffinity(0) == before
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
+    loop.inputs["x"].write([[1.0, 2.0, 3.0]])
+    loop.outputs["y"].read(timeout_s=120)
+    loop.close()
+    """
+    process = child.start(code)
+    out, err = process.communicate(timeout=child.PATIENCE_S)
+    assert (process.returncode, out) == (0, ""), err
+    assert err == "" or "priority was refused" in err
+
+
+def test_locked_memory() -> None:
+    code = """
+    import zerolane as zl
+    granted = zl.realtime(lock_memory=True)
+    locked = next(int(l.split()[1]) for l in open("/proc/self/status") if l.startswith("VmLck"))
+    assert (locked > 10_000) == granted.granted, (locked, granted)
+    """
+    process = child.start(code)
+    out, err = process.communicate(timeout=child.PATIENCE_S)
+    assert (process.returncode, out) == (0, ""), err
+    assert err == "" or "lock_memory was refused" in err
