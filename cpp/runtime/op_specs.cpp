@@ -20,6 +20,7 @@ class SpecShapes {
 
   void run(const std::vector<TensorSpec>& inputs) {
     std::vector<OpShapes::Extents> extents;
+    extents.reserve(inputs.size());
     for (const TensorSpec& input : inputs) extents.push_back(extents_of_spec(input));
     shapes_.run(state_, extents);
   }

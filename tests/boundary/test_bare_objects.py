@@ -13,6 +13,8 @@ USES = [
     ("Session", "bare.submit(1)"),
     ("Session", "bare.name"),
     ("Session", "bare.latency()"),
+    ("Pipeline", "bare([1.0])"),
+    ("Pipeline", "bare.stats()"),
     ("Binding", "bare()"),
     ("Binding", "bare.run()"),
     ("Binding", "bare.inputs"),

@@ -90,10 +90,14 @@ class FakeModelContext final : public Context {
     ++model_->binds;
     set_output(index, view);
   }
-  void set_input(size_t index, const View& view) override { run_.inputs[index] = view; }
+  void set_input(size_t index, const View& view) override {
+    check_place(view);
+    run_.inputs[index] = view;
+  }
   void set_input(size_t index, const Value& value) override { run_.values[index] = value; }
   void clear_input(size_t index) override { run_.inputs[index] = {}; }
   void set_output(size_t index, const View& view) override {
+    check_place(view);
     outputs_[index] = {true, view, {}, {}};
   }
   void request_output(size_t index) override { request_output_on(index, {}); }
@@ -119,6 +123,12 @@ class FakeModelContext final : public Context {
     DeviceId device;
     Value made;
   };
+
+  // A session of the host cannot touch a device's memory, though the stand-in's is the host's.
+  void check_place(const View& view) const {
+    if (view.device.kind == DeviceKind::kHost || stream_ != nullptr) return;
+    throw Error(Code::kDevice, "memory of " + view.device.text() + " for a session of the host");
+  }
 
   void note_addresses() {
     std::lock_guard lock(model_->mutex);

@@ -163,3 +163,28 @@ def test_an_interrupt_in_it_interrupts_the_caller() -> None:
         print("interrupted")
     """
     assert child.run(code).strip() == "interrupted"
+
+
+def test_the_interpreter_may_exit_while_it_runs() -> None:
+    code = """
+    import threading
+    import numpy as np
+    import zerolane as zl
+    from tests.pipeline.parts import tiny
+    running = threading.Event()
+    def slow(y):
+        running.set()
+        return y + sum(range(5000))
+    pipeline = zl.Pipeline([tiny("relu", ("N",)), slow])
+    x = np.ones(3, np.float32)
+    def call():
+        while True:
+            pipeline(x)
+    for _ in range(2):
+        threading.Thread(target=call, daemon=True).start()
+    futures = [pipeline.submit(x) for _ in range(20)]
+    running.wait()
+    print("left")
+    """
+    for _ in range(3):
+        assert child.run(code).strip() == "left"

@@ -80,12 +80,12 @@ class Pipeline(Session):
     `why` says of each stage what it is.
     """
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Pipeline:
-        made: Pipeline = _native.Session.__new__(cls)
-        return made
+    _nodes: tuple[Node, ...]
+    _made_of: tuple[tuple[Any, ...], dict[str, Any]]
 
-    def __init__(
-        self,
+    # All of it is made here: an object without its native part would crash the process.
+    def __new__(
+        cls,
         stages: Sequence[Any],
         *,
         inputs: InputSpecs | None = None,
@@ -93,7 +93,8 @@ class Pipeline(Session):
         name: str = "pipeline",
         gil: Literal["auto", "hold", "release"] = "auto",
         copy: Literal["auto", "never"] = "auto",
-    ) -> None:
+    ) -> Pipeline:
+        self: Pipeline = _native.Session.__new__(cls)
         options = Options(gil=gil, copy=copy)
         wiring = wire(stages, inputs, outputs, name)
         self._nodes = tuple(wiring.nodes)
@@ -125,6 +126,19 @@ class Pipeline(Session):
             {},
         )
         self.why = MappingProxyType({node.name: _why(node) for node in wiring.nodes})
+        return self
+
+    def __init__(
+        self,
+        stages: Sequence[Any],
+        *,
+        inputs: InputSpecs | None = None,
+        outputs: Mapping[str, str] | Sequence[str] | None = None,
+        name: str = "pipeline",
+        gil: Literal["auto", "hold", "release"] = "auto",
+        copy: Literal["auto", "never"] = "auto",
+    ) -> None:
+        """Nothing is left to do; the arguments are those of `__new__` for type checkers."""
 
     @property
     def stages(self) -> tuple[str, ...]:
