@@ -61,6 +61,7 @@ class BatchRequest {
   std::shared_ptr<BatchGroup> group_;
   int64_t rows_ = 0;
   int64_t queued_ns_ = 0;
+  uint64_t traced_ = 0;  // its number in the trace, 0 while there is none
   BatchRequest* next_ = nullptr;
 };
 

@@ -24,7 +24,9 @@ std::exception_ptr refusal(const Session& session, Code code, const char* found,
 }  // namespace
 
 Batcher::Batcher(std::shared_ptr<Session> session, BatchOptions options)
-    : options_(std::move(options)), generation_(fork_generation.load()) {
+    : options_(std::move(options)),
+      generation_(fork_generation.load()),
+      track_("batcher of " + session->name()) {
   model_.axes = BatchAxes::of(*session);
   model_.pads = options_.pads;
   model_.pads.resize(session->inputs().size());
@@ -41,7 +43,29 @@ Batcher::Batcher(std::shared_ptr<Session> session, BatchOptions options)
     workers_.push_back(std::make_unique<Worker>(*this, model_, options_.max_batch));
     idle_.push_back(workers_.back().get());
   }
+  publish(model_.session->name());
   lanes_ = std::make_unique<Lanes>(options_.lanes);
+}
+
+void Batcher::publish(const std::string& model) {
+  const auto requests = [&](const char* outcome, const Counter& counter) {
+    published_.push_back(metrics::publish("zerolane_batcher_requests_total",
+                                          {{"model", model}, {"outcome", outcome}}, counter));
+  };
+  requests("answered", answered_);
+  requests("late", late_);
+  requests("cancelled", cancelled_);
+  requests("refused", refused_);
+  const metrics::Labels labels{{"model", model}};
+  published_.push_back(metrics::publish("zerolane_batcher_runs_total", labels, runs_));
+  published_.push_back(metrics::publish("zerolane_batcher_rows_total", labels, rows_));
+  published_.push_back(metrics::publish("zerolane_batcher_queue_seconds", labels, waits_));
+  published_.push_back(metrics::publish("zerolane_batcher_queued", labels, depth_));
+}
+
+void Batcher::note_depth() noexcept {
+  depth_.set(static_cast<int64_t>(queue_.count()));
+  trace::counter(track_, "queued", depth_.value());
 }
 
 Batcher::~Batcher() {
@@ -171,18 +195,19 @@ std::shared_ptr<BatchGroup> Batcher::find_group(const BatchRequest& request) {
 
 void Batcher::enqueue(BatchRequest& request) {
   request.queued_ns_ = now_ns();
+  request.traced_ = trace::next_request();
   bool closed = false;
   {
     std::lock_guard lock(mutex_);
     closed = closed_;
     if (!closed && queue_.count() < options_.max_queue) {
       queue_.push(request);
-      waiting_.store(queue_.count(), std::memory_order_relaxed);
-      requests_.fetch_add(1, std::memory_order_relaxed);
+      note_depth();
+      requests_.add();
       return;
     }
   }
-  refused_.fetch_add(1, std::memory_order_relaxed);
+  refused_.add();
   throw make_error(
       Code::kUnavailable, "calling a batcher of " + model_.session->name(),
       closed ? "it is closed"
@@ -232,9 +257,9 @@ bool Batcher::cancel(BatchRequest& request) {
   {
     std::lock_guard lock(mutex_);
     if (!queue_.remove(request)) return false;
-    waiting_.store(queue_.count(), std::memory_order_relaxed);
+    note_depth();
   }
-  cancelled_.fetch_add(1, std::memory_order_relaxed);
+  cancelled_.add();
   request.error = refusal(*model_.session, Code::kCancelled, "it was cancelled before it ran",
                           "send it again if the result is still wanted");
   request.complete();
@@ -276,8 +301,11 @@ bool Batcher::next(Worker& worker, bool may_wait) noexcept {
     }
     const size_t rows = oldest->group_->sizes.choose(queue_.rows(), options_.max_batch);
     queue_.take(rows, now, &worker.batch, &worker.late);
-    waiting_.store(queue_.count(), std::memory_order_relaxed);
-    for (const BatchRequest* request : worker.batch) waits_.record(now - request->queued_ns_);
+    note_depth();
+    for (const BatchRequest* request : worker.batch) {
+      waits_.record(now - request->queued_ns_);
+      trace::span(track_, "queue", request->queued_ns_, now, request->traced_);
+    }
     return true;
   }
 }
@@ -287,7 +315,8 @@ void Batcher::serve(Worker& worker, bool may_wait) noexcept {
     // Another lane may help with what this one leaves.
     if (waiting() > 0 && workers_.size() > 1) wake();
     for (BatchRequest* request : worker.late) {
-      late_.fetch_add(1, std::memory_order_relaxed);
+      late_.add();
+      trace::instant(track_, "deadline", request->traced_);
       request->error = refusal(*model_.session, Code::kDeadlineExceeded,
                                "its deadline passed while it waited, so it was not run",
                                "allow more time, or send fewer requests at once");
@@ -303,14 +332,18 @@ void Batcher::run_batch(Worker& worker) noexcept {
   for (const BatchRequest* request : all) rows += static_cast<size_t>(request->rows());
   worker.last_rows = rows;
   const auto count = [&](size_t of, int64_t taken) {
-    runs_.fetch_add(1, std::memory_order_relaxed);
-    rows_.fetch_add(of, std::memory_order_relaxed);
+    runs_.add();
+    rows_.add(of);
     run_times_.record(taken);
     const double mean = mean_run_ns_.load(std::memory_order_relaxed);
     mean_run_ns_.store(
         mean == 0 ? static_cast<double>(taken) : mean + (static_cast<double>(taken) - mean) / 16,
         std::memory_order_relaxed);
   };
+  const trace::Span span("batch", model_.session->name());
+  if (trace::on()) [[unlikely]] {
+    for (const BatchRequest* request : all) trace::step(request->traced_);
+  }
   const int64_t taken = worker.run_.run(all);
   count(rows, taken);
   if (!all.front()->error) {
@@ -323,8 +356,8 @@ void Batcher::run_batch(Worker& worker) noexcept {
     }
   }
   for (BatchRequest* request : all) {
-    answered_.fetch_add(1, std::memory_order_relaxed);
-    if (request->error) failed_.fetch_add(1, std::memory_order_relaxed);
+    answered_.add();
+    if (request->error) failed_.add();
     request->complete();
   }
   worker.batch.clear();
@@ -341,10 +374,10 @@ void Batcher::close(bool abort) {
       queue_.remove(*request);
       dropped.push_back(request);
     }
-    waiting_.store(queue_.count(), std::memory_order_relaxed);
+    note_depth();
   }
   for (BatchRequest* request : dropped) {
-    cancelled_.fetch_add(1, std::memory_order_relaxed);
+    cancelled_.add();
     request->error = refusal(*model_.session, Code::kCancelled,
                              "the batcher was closed before it ran", "send it to another one");
     request->complete();
@@ -358,14 +391,14 @@ void Batcher::close(bool abort) {
 
 BatchStats Batcher::stats() const noexcept {
   BatchStats stats;
-  stats.requests = requests_.load(std::memory_order_relaxed);
-  stats.answered = answered_.load(std::memory_order_relaxed);
-  stats.failed = failed_.load(std::memory_order_relaxed);
-  stats.late = late_.load(std::memory_order_relaxed);
-  stats.cancelled = cancelled_.load(std::memory_order_relaxed);
-  stats.refused = refused_.load(std::memory_order_relaxed);
-  stats.runs = runs_.load(std::memory_order_relaxed);
-  stats.rows = rows_.load(std::memory_order_relaxed);
+  stats.requests = requests_.value();
+  stats.answered = answered_.value();
+  stats.failed = failed_.value();
+  stats.late = late_.value();
+  stats.cancelled = cancelled_.value();
+  stats.refused = refused_.value();
+  stats.runs = runs_.value();
+  stats.rows = rows_.value();
   return stats;
 }
 

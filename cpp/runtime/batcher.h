@@ -8,7 +8,9 @@
 #include <string>
 #include <vector>
 
+#include "core/metric_registry.h"
 #include "core/session.h"
+#include "core/trace.h"
 #include "runtime/batch_queue.h"
 #include "runtime/batch_run.h"
 #include "runtime/lanes.h"
@@ -77,7 +79,7 @@ class Batcher {
   const BatchModel& model() const noexcept { return model_; }
   const BatchOptions& options() const noexcept { return options_; }
   BatchStats stats() const noexcept;
-  size_t waiting() const noexcept { return waiting_.load(std::memory_order_relaxed); }
+  size_t waiting() const noexcept { return static_cast<size_t>(depth_.value()); }
   const LatencyHistogram& waits() const noexcept { return waits_; }  // from queue to run
   const LatencyHistogram& run_times() const noexcept { return run_times_; }
   double mean_run_ns() const noexcept { return mean_run_ns_.load(std::memory_order_relaxed); }
@@ -102,6 +104,8 @@ class Batcher {
   };
 
   std::shared_ptr<BatchGroup> find_group(const BatchRequest& request);
+  void publish(const std::string& model);
+  void note_depth() noexcept;  // with the mutex
   bool fits(const BatchGroup& group, const BatchRequest& request) const noexcept;
   int64_t extent_of(size_t input, size_t axis, int64_t extent) const;
   // Makes runs on `worker` until nothing waits; gives it back.
@@ -121,14 +125,15 @@ class Batcher {
   std::vector<std::shared_ptr<BatchGroup>> groups_;
   bool closed_ = false;
 
-  std::atomic<size_t> waiting_{0};
   std::atomic<uint32_t> arrivals_{0};  // what a lane that waits for more sleeps on
   std::atomic<uint32_t> expecting_{0};
-  std::atomic<uint64_t> requests_{0}, answered_{0}, failed_{0}, late_{0}, cancelled_{0},
-      refused_{0}, runs_{0}, rows_{0};
+  const trace::Track track_;
+  Counter requests_, answered_, failed_, late_, cancelled_, refused_, runs_, rows_;
   std::atomic<double> mean_run_ns_{0};
   LatencyHistogram waits_;
   LatencyHistogram run_times_;
+  Gauge depth_;
+  std::vector<metrics::Registration> published_;  // behind what they refer to
   std::vector<std::unique_ptr<Worker>> workers_;
   std::unique_ptr<Lanes> lanes_;  // last: its threads use the members above
 };

@@ -33,9 +33,17 @@ void check_cpus(const LaneOptions& options) {
 }  // namespace
 
 Lanes::Lanes(LaneOptions options)
-    : options_(std::move(options)), generation_(fork_generation.load()) {
+    : options_(std::move(options)),
+      generation_(fork_generation.load()),
+      queue_track_("queue of " + options_.name) {
   check_cpus(options_);
   lanes_ = std::make_unique<Lane[]>(options_.count);
+  for (size_t i = 0; i < options_.count; ++i) {
+    lanes_[i].track = trace::Track("lane " + std::to_string(i) + " of " + options_.name);
+  }
+  const metrics::Labels labels{{"name", options_.name}};
+  published_.push_back(metrics::publish("zerolane_lanes_queue_seconds", labels, waits_));
+  published_.push_back(metrics::publish("zerolane_lanes_queued", labels, depth_));
   // Signals belong to the program's threads, not to these.
   sigset_t all;
   sigset_t before;
@@ -65,13 +73,15 @@ Lanes::~Lanes() {
 bool Lanes::push(LaneTask& task) noexcept {
   task.next_ = nullptr;
   task.queued_ns_ = now_ns();
+  task.request_ = trace::next_request();
   {
     std::lock_guard lock(mutex_);
     if (closing_) return false;
     (tail_ == nullptr ? head_ : tail_->next_) = &task;
     tail_ = &task;
-    queued_.fetch_add(1);
+    depth_.set(static_cast<int64_t>(queued_.fetch_add(1)) + 1);
   }
+  trace::counter(queue_track_, "queued", depth_.value());
   epoch_.fetch_add(1);
   // A lane counts itself as sleeping before it looks at the queue for the last time.
   if (sleepers_.load() > 0) futex_wake(epoch_, 1);
@@ -84,7 +94,7 @@ LaneTask* Lanes::take(Lane& lane) {
   if (task == nullptr) return nullptr;
   head_ = task->next_;
   if (head_ == nullptr) tail_ = nullptr;
-  queued_.fetch_sub(1);
+  depth_.set(static_cast<int64_t>(queued_.fetch_sub(1)) - 1);
   lane.running = task;
   return task;
 }
@@ -101,7 +111,11 @@ void Lanes::work(size_t index) noexcept {
     if (LaneTask* task = take(lane); task != nullptr) {
       const int64_t begin = now_ns();
       waits_.record(begin - task->queued_ns_);
-      task->run(index);
+      trace::span(queue_track_, "queue", task->queued_ns_, begin, task->request_);
+      {
+        const trace::Scope scope(lane.track, task->request_);
+        task->run(index);
+      }
       {
         std::lock_guard lock(mutex_);
         lane.running = nullptr;

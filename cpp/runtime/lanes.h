@@ -9,7 +9,8 @@
 #include <thread>
 #include <vector>
 
-#include "core/metrics.h"
+#include "core/metric_registry.h"
+#include "core/trace.h"
 #include "runtime/waiting.h"
 
 namespace zerolane {
@@ -37,6 +38,7 @@ class LaneTask {
   friend class Lanes;
   LaneTask* next_ = nullptr;
   int64_t queued_ns_ = 0;
+  uint64_t request_ = 0;  // of the trace, 0 while there is none
 };
 
 struct LaneOptions {
@@ -78,6 +80,7 @@ class Lanes {
  private:
   struct Lane {
     std::thread thread;
+    trace::Track track;
     LaneTask* running = nullptr;
     std::atomic<uint64_t> done{0};
     std::atomic<int64_t> busy_ns{0};
@@ -94,8 +97,11 @@ class Lanes {
   std::atomic<size_t> queued_{0};
   std::atomic<uint32_t> epoch_{0};  // counts pushes; what idle lanes sleep on
   std::atomic<uint32_t> sleepers_{0};
+  const trace::Track queue_track_;
   LatencyHistogram waits_;
-  std::mutex join_mutex_;  // one thread joins
+  Gauge depth_;
+  std::vector<metrics::Registration> published_;  // behind what they refer to
+  std::mutex join_mutex_;                         // one thread joins
   std::unique_ptr<Lane[]> lanes_;
 };
 
