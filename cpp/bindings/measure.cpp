@@ -21,11 +21,11 @@ namespace py = pybind11;
 namespace zerolane::bindings {
 namespace {
 
-py::list stop_trace() {
+py::list stop_trace(const trace::ThreadNames& threads) {
   std::vector<std::string> pieces;
   {
     ReleaseGil release;
-    trace::stop([&](std::string_view piece) { pieces.emplace_back(piece); });
+    trace::stop([&](std::string_view piece) { pieces.emplace_back(piece); }, threads);
   }
   py::list out;
   for (std::string& piece : pieces) {
@@ -99,7 +99,7 @@ void emit_process(const Emit& emit) {
 void bind_measure(py::module_& module) {
   using namespace py::literals;
   module.def("start_trace", &trace::start, "max_events"_a = trace::kDefaultEvents);
-  module.def("stop_trace", &stop_trace,
+  module.def("stop_trace", &stop_trace, "threads"_a,
              "The trace as pieces of JSON; none where no trace runs, as in a forked child.");
   metrics::add_source(emit_process);
   module.def("metric_families", &metric_families, "(name, type, unit, labels, meaning) of each.");

@@ -72,8 +72,12 @@ struct Log {
   std::atomic<uint64_t> requests{0};
 };
 
+void watch_forks_of_traces();
+
 Log& the_log() {
   static auto* log = new Log;  // outlives every thread
+  static const int watched = (watch_forks_of_traces(), 0);
+  (void)watched;
   return *log;
 }
 
@@ -87,10 +91,10 @@ void start_anew_in_child() noexcept {
   log.mutex.unlock();
 }
 
+// The process forks with the lock held, so that it is free in the child.
 void watch_forks_of_traces() {
-  static const int once = ::pthread_atfork([] { the_log().mutex.lock(); },
-                                           [] { the_log().mutex.unlock(); }, start_anew_in_child);
-  (void)once;
+  ::pthread_atfork([] { the_log().mutex.lock(); }, [] { the_log().mutex.unlock(); },
+                   start_anew_in_child);
 }
 
 const Track::Entry* find_track(std::string_view name, int64_t thread) {
@@ -223,7 +227,6 @@ const char* intern(std::string_view text) {
 }
 
 void start(size_t max_events) {
-  watch_forks_of_traces();
   Log& log = the_log();
   std::lock_guard lock(log.mutex);
   if (enabled.load()) {
@@ -256,7 +259,7 @@ void start(size_t max_events) {
   enabled.store(true);
 }
 
-size_t stop(const std::function<void(std::string_view)>& sink) {
+size_t stop(const std::function<void(std::string_view)>& sink, const ThreadNames& threads) {
   Log& log = the_log();
   Memory memory;
   size_t used = 0;
@@ -278,7 +281,7 @@ size_t stop(const std::function<void(std::string_view)>& sink) {
     const Event* event = memory.get() + i;
     if (event->track != nullptr) events.push_back(event);
   }
-  write_json(std::move(events), dropped, sink);
+  write_json(std::move(events), dropped, threads, sink);
   return dropped;
 }
 

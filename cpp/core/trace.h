@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <string>
 #include <string_view>
 
@@ -43,8 +44,10 @@ inline constexpr size_t kDefaultEvents = 1000000;
 void start(size_t max_events = kDefaultEvents);
 // Stops, hands the trace to `sink` piece by piece as JSON, and returns how many events were
 // dropped. Rethrows what `sink` throws; the events are gone then. Nothing is written, and zero
-// returned, where no trace runs: a forked child does not go on with its parent's.
-size_t stop(const std::function<void(std::string_view)>& sink);
+// returned, where no trace runs: a forked child does not go on with its parent's. `threads` are
+// better names for threads than the system's.
+using ThreadNames = std::map<int64_t, std::string>;  // by the system's id
+size_t stop(const std::function<void(std::string_view)>& sink, const ThreadNames& threads = {});
 std::string stop();
 
 // The same text at an address that stays for the life of the process. 65,536 texts at most; further

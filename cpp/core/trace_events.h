@@ -33,7 +33,7 @@ struct alignas(64) Event {
 static_assert(sizeof(Event) == 64);
 
 // Orders the events and writes them as JSON. `events` point into memory that stays.
-void write_json(std::vector<const Event*> events, size_t dropped,
+void write_json(std::vector<const Event*> events, size_t dropped, const ThreadNames& threads,
                 const std::function<void(std::string_view)>& sink);
 
 }  // namespace zerolane::trace

@@ -166,12 +166,13 @@ class Layout {
   }
   int64_t first(const Event& event) { return rows_of(event.track).rows.front().id; }
 
-  void write_names(Writer& out, std::string_view process) const {
+  void write_names(Writer& out, std::string_view process, const ThreadNames& threads) const {
     int64_t order = 0;
     for (const Track::Entry* entry : order_) {
       const auto& rows = tracks_.at(entry).rows;
       for (size_t i = 0; i < rows.size(); ++i) {
-        std::string name = entry->name;
+        auto better = threads.find(entry->thread);
+        std::string name = better != threads.end() ? better->second : entry->name;
         if (i > 0) name += " (" + std::to_string(i + 1) + ")";
         out << ",\n{\"ph\":\"M\",\"name\":\"thread_name\"," << process << "\"tid\":" << rows[i].id
             << ",\"args\":{\"name\":";
@@ -245,10 +246,10 @@ class TraceWriter {
   TraceWriter(const std::vector<const Event*>& events, Writer& out)
       : events_(events), out_(out), process_("\"pid\":" + std::to_string(::getpid()) + ",") {}
 
-  void write() {
+  void write(const ThreadNames& threads) {
     lay_out();
     for (size_t i = 0; i < events_.size(); ++i) write_event(*events_[i], rows_[i]);
-    if (!events_.empty()) layout_.write_names(out_, process_);
+    if (!events_.empty()) layout_.write_names(out_, process_, threads);
   }
 
  private:
@@ -339,7 +340,7 @@ class TraceWriter {
 
 }  // namespace
 
-void write_json(std::vector<const Event*> events, size_t dropped,
+void write_json(std::vector<const Event*> events, size_t dropped, const ThreadNames& threads,
                 const std::function<void(std::string_view)>& sink) {
   std::vector<Timed> timed;
   timed.reserve(events.size());
@@ -350,7 +351,7 @@ void write_json(std::vector<const Event*> events, size_t dropped,
   Writer out(sink);
   out << "{\"displayTimeUnit\":\"ns\",\"otherData\":{\"dropped\":\""
       << static_cast<int64_t>(dropped) << "\"},\"traceEvents\":[";
-  TraceWriter(events, out).write();
+  TraceWriter(events, out).write(threads);
   out << "\n]}\n";
   out.flush();
 }

@@ -10,6 +10,12 @@
 #include "core/trace.h"
 
 namespace zerolane {
+namespace {
+
+// How soon to look again while a call is in progress, at the least.
+constexpr int64_t kLookAgainNs = 100000;
+
+}  // namespace
 
 IdleGuard::IdleGuard(Contract& contract, std::unique_ptr<Pulse> pulse, double duty)
     : contract_(contract), pulse_(std::move(pulse)), duty_(duty), started_ns_(now_ns()) {
@@ -72,8 +78,8 @@ void IdleGuard::pulse_once(int64_t* earliest_ns) noexcept {
     }
   } catch (...) {  // out of memory: another pulse will come
   }
-  // Beside a call in progress the next look is as far away as after a pulse that took no time.
   *earliest_ns = not_before(begun, taken, contract_.terms().idle_ns, duty_);
+  if (taken == 0) *earliest_ns = std::max(*earliest_ns, begun + kLookAgainNs);
   std::lock_guard lock(mutex_);
   figures_.busy_ns += taken;
   figures_.cancelled += cancelled ? 1 : 0;

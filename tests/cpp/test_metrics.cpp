@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <doctest/doctest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <map>
@@ -228,6 +230,36 @@ TEST_CASE("metrics are read while members come, count and go") {
   CHECK(series_of("busy")["zerolane_run_seconds"] == made.load());
   CHECK(series_of("busy")["zerolane_run_failures_total"] == made.load());
 }
+
+// The thread sanitizer does not follow a child of a process with threads.
+#ifndef __SANITIZE_THREAD__
+TEST_CASE("a process forks while threads publish, and its child reads") {
+  std::atomic<bool> over{false};
+  std::atomic<int> made{0};
+  std::thread busy([&] {
+    Counter counter;
+    while (!over.load()) {
+      (void)metrics::publish("zerolane_runs_total", {{"model", "forks"}}, counter);
+      made.fetch_add(1);
+    }
+  });
+  for (int round = 0; round < 30; ++round) {
+    int before = made.load();
+    while (made.load() == before) std::this_thread::yield();
+    pid_t child = ::fork();
+    if (child == 0) {
+      ::alarm(60);  // instead of waiting for a lock that nobody holds
+      metrics::count("zerolane_run_failures_total", {{"model", "forks"}, {"code", "x"}});
+      ::_exit(metrics::read().empty() ? 1 : 0);
+    }
+    int status = -1;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    CHECK(status == 0);
+  }
+  over.store(true);
+  busy.join();
+}
+#endif
 
 TEST_CASE("the log queue is bounded and says what it lost") {
   (void)take_log();

@@ -400,4 +400,28 @@ TEST_CASE("a forked child is not in its parent's trace, and may have its own") {
   busy.join();
   CHECK(stop_and_check().all.size() > 0);
 }
+
+TEST_CASE("a process forks while threads name tracks, and its child names more") {
+  std::atomic<bool> over{false};
+  std::atomic<int> made{0};
+  std::thread busy([&] {
+    while (!over.load()) (void)trace::Track("track " + std::to_string(made.fetch_add(1) % 500));
+  });
+  for (int round = 0; round < 50; ++round) {
+    int before = made.load();
+    while (made.load() == before) std::this_thread::yield();
+    pid_t child = ::fork();
+    if (child == 0) {
+      ::alarm(60);  // instead of waiting for a lock that nobody holds
+      (void)trace::Track("of the child");
+      (void)trace::intern("by the child");
+      ::_exit(0);
+    }
+    int status = -1;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    CHECK(status == 0);
+  }
+  over.store(true);
+  busy.join();
+}
 #endif

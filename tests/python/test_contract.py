@@ -183,6 +183,29 @@ def test_a_failure_while_warming_up_is_the_targets() -> None:
     assert contract.stats().early_calls == 1
 
 
+def test_who_waits_for_another_threads_warm_up_gives_up_in_time() -> None:
+    began, over = threading.Event(), threading.Event()
+
+    def target() -> None:
+        began.set()
+        assert over.wait(60)
+
+    contract = zl.Contract(target, deadline_ms=LONG_MS * 2, warmup=1, samples=[()])
+    warming = threading.Thread(target=contract.wait_ready)
+    warming.start()
+    assert began.wait(60)
+    with pytest.raises(zl.ContractBroken, match="another thread") as caught:
+        contract.wait_ready(timeout=0.01)
+    assert_three_parts(str(caught.value))
+    waiting = threading.Thread(target=contract.wait_ready)
+    waiting.start()
+    over.set()
+    warming.join()
+    waiting.join()
+    assert contract.ready
+    assert contract.stats().early_calls == 1  # once was enough for both
+
+
 def test_breaches_in_service_are_counted() -> None:
     target = Clock()
     contract = zl.Contract(

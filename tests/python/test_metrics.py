@@ -116,6 +116,24 @@ def test_histograms_are_read_in_windows(tmp_path: Path) -> None:
     assert live["value"] >= 1  # gauges are what they are
 
 
+def test_a_series_that_began_anew_is_not_negative(tmp_path: Path) -> None:
+    name = "anew.onnx"
+    session = load(tmp_path, name)
+    session(X)
+    earlier = zl.metrics()
+    one("zerolane_runs_total", earlier, model=name)["value"] = 100
+    one("zerolane_run_seconds", earlier, model=name).update(count=9, buckets=[(1e-9, 9)])
+    now = zl.metrics(since=earlier)
+    assert one("zerolane_runs_total", now, model=name)["value"] == 1
+    assert one("zerolane_run_seconds", now, model=name)["count"] == 1
+
+
+def test_since_is_an_earlier_reading() -> None:
+    with pytest.raises(zl.InvalidArgument) as caught:
+        zl.metrics(since={"zerolane_runs_total": {}})
+    assert_three_parts(str(caught.value))
+
+
 def test_it_is_plain_data(tmp_path: Path) -> None:
     session = load(tmp_path, "plain.onnx")
     session(X)
@@ -140,7 +158,7 @@ def test_pools_and_objects() -> None:
 
 
 def test_odd_names_of_models(tmp_path: Path) -> None:
-    name = 'quote" and\nline \\ ü.onnx'
+    name = 'counted "quote" and\nline \\ ü.onnx'
     load(tmp_path, name)(X)
     assert one("zerolane_runs_total", model=name)["value"] == 1
 

@@ -186,6 +186,26 @@ def test_threads_that_live_at_once_have_rows_of_their_own(tmp_path: Path) -> Non
     assert len({event["tid"] for event in spans(tmp_path / "t.json", "run")}) == 3
 
 
+def test_rows_have_the_names_that_python_gives_threads(tmp_path: Path) -> None:
+    session = zl.load(small.relu().SerializeToString())
+    done, over = threading.Event(), threading.Event()
+
+    def work() -> None:
+        session(X)
+        done.set()
+        over.wait(60)
+
+    thread = threading.Thread(target=work, name='the "worker"')
+    with zl.trace(tmp_path / "t.json"):
+        thread.start()
+        assert done.wait(60)
+    over.set()
+    thread.join()
+    events = read_strictly(tmp_path / "t.json")
+    rows = {e["tid"]: e["args"]["name"] for e in events if e["name"] == "thread_name"}
+    assert [rows[e["tid"]] for e in events if e["name"] == "run"] == ['the "worker"']
+
+
 @pytest.mark.parametrize("most", [0, -1, 1.5, "many", None])
 def test_a_wrong_number_of_events(tmp_path: Path, most: Any) -> None:
     with pytest.raises(zl.InvalidArgument) as caught:  # noqa: SIM117

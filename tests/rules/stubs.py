@@ -26,7 +26,7 @@ _RULES: list[tuple[str, str]] = [
         r"\1 -> list[dict[str, typing.Any]]:",
     ),
     (r"(def find_op\([^)]*\)) -> typing\.Any:", r"\1 -> dict[str, typing.Any] | None:"),
-    (r"def stop_trace\(\) -> list:", "def stop_trace() -> list[bytes]:"),
+    (r"(def stop_trace\(.*?\)) -> list:", r"\1 -> list[bytes]:"),
     (
         r"(def (?:read_metrics|metric_families)\(\)) -> list:",
         r"\1 -> list[tuple[typing.Any, ...]]:",

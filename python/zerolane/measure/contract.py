@@ -157,10 +157,20 @@ class Contract(_native.Contract):
         `timeout` seconds (None: never gives up), and what the target raises. A service that answers
         meanwhile that it is not ready runs this on a thread.
         """
-        if not self.ready:
-            with self._warming:
-                if not self.ready:
-                    self._prove(math.inf if timeout is None else time.monotonic() + timeout)
+        if self.ready:
+            return
+        end = math.inf if timeout is None else time.monotonic() + timeout
+        if not self._warming.acquire(timeout=-1 if timeout is None else max(0, timeout)):
+            raise ContractBroken(
+                f"warming up {self.name}: another thread is at it and was not done after {timeout} "
+                "s, expected the promise to be proven by then; wait longer",
+                self.name,
+            )
+        try:
+            if not self.ready:
+                self._prove(end)
+        finally:
+            self._warming.release()
 
     def _prove(self, end: float) -> None:
         proofs = [_Proof(sample, self._warmup) for sample in self._samples]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from zerolane import _native
 from zerolane._lazy import require
+from zerolane.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
@@ -31,6 +32,12 @@ def metrics(since: Mapping[str, Mapping[str, Any]] | None = None) -> Metrics:
 
     Any thread. Series are sums over the process: a dropped session leaves its counts behind.
     """
+    if since is not None and not all("series" in family for family in since.values()):
+        raise InvalidArgument(
+            "reading metrics: since= holds something else, expected what zl.metrics() returned; "
+            "keep its result and give it here",
+            "since",
+        )
     out: Metrics = {}
     for name, kind, unit, _labels, meaning in _native.metric_families():
         out[name] = {"type": kind, "unit": unit, "meaning": meaning, "series": []}
@@ -39,7 +46,8 @@ def metrics(since: Mapping[str, Mapping[str, Any]] | None = None) -> Metrics:
         earlier = _series(since, name, labels)
         if len(row) == 3:
             value = row[2]
-            if earlier is not None and out[name]["type"] == "counter":
+            # A series that was forgotten since, and began anew, is below what it was.
+            if earlier and out[name]["type"] == "counter" and earlier["value"] <= value:
                 value -= earlier["value"]
             out[name]["series"].append({"labels": labels, "value": value})
         else:
@@ -128,7 +136,7 @@ def _histogram(
 ) -> dict[str, Any]:
     total = sum_ns / 1e9
     counts = {ns / 1e9: n for ns, n in buckets}
-    if earlier is not None:
+    if earlier and all(counts.get(most, 0) >= n for most, n in earlier["buckets"]):
         count -= earlier["count"]
         total -= earlier["sum"]
         for most, n in earlier["buckets"]:
