@@ -364,6 +364,7 @@ void bind_loop(py::module_& module) {
     for (PyLoop* loop : std::vector<PyLoop*>(started_loops().begin(), started_loops().end())) {
       loop->close(5);
     }
+    Mailbox::unlink_all();
   }));
 }
 

@@ -4,6 +4,8 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <mutex>
+#include <set>
 #include <utility>
 
 #include "core/error.h"
@@ -48,6 +50,16 @@ void load_words(void* into, const std::atomic<uint64_t>* words, size_t bytes) no
   }
 }
 
+// Mailboxes whose name this process has made.
+struct Linked {
+  std::mutex mutex;  // guards boxes
+  std::set<Mailbox*> boxes;
+};
+Linked& linked() {
+  static auto* linked = new Linked;  // objects may outlive statics
+  return *linked;
+}
+
 }  // namespace
 
 std::shared_ptr<Mailbox> Mailbox::make(const std::string& name, DType dtype, const Shape& shape) {
@@ -64,11 +76,34 @@ std::shared_ptr<Mailbox> Mailbox::open(const std::string& name) {
 }
 
 Mailbox::Mailbox(std::string name, Segment segment, SegmentLayout layout, bool maker)
-    : name_(std::move(name)), segment_(std::move(segment)), layout_(layout), maker_(maker) {}
+    : name_(std::move(name)),
+      segment_(std::move(segment)),
+      layout_(layout),
+      maker_(maker),
+      linked_(maker && segment_.named()) {
+  if (!linked_) return;
+  std::lock_guard lock(linked().mutex);
+  linked().boxes.insert(this);
+}
 
 Mailbox::~Mailbox() {
-  // A forked child that drops the object must not take the name from its parent.
-  if (maker_ && segment_.named() && header().maker == ::getpid()) segment_.unlink(name_);
+  // A forked child that drops the object must not take the name from its parent, nor wait for a
+  // lock that a thread of the parent held.
+  if (!maker_ || !segment_.named() || header().maker != ::getpid()) return;
+  unlink();
+  std::lock_guard lock(linked().mutex);
+  linked().boxes.erase(this);
+}
+
+void Mailbox::unlink() noexcept {
+  if (linked_.exchange(false)) segment_.unlink(name_);
+}
+
+void Mailbox::unlink_all() noexcept {
+  std::lock_guard lock(linked().mutex);
+  for (Mailbox* box : linked().boxes) {
+    if (box->header().maker == ::getpid()) box->unlink();
+  }
 }
 
 SegmentHeader& Mailbox::header() const noexcept {

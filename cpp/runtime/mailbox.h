@@ -42,6 +42,10 @@ class Mailbox {
   Mailbox(const Mailbox&) = delete;
   Mailbox& operator=(const Mailbox&) = delete;
 
+  // Takes away the names of all that this process has made, for its exit, where objects that are
+  // still held are not destroyed. Called once nobody makes more.
+  static void unlink_all() noexcept;
+
   const std::string& name() const noexcept { return name_; }
   DType dtype() const noexcept { return layout_.dtype; }
   const Shape& shape() const noexcept { return layout_.shape; }
@@ -73,6 +77,7 @@ class Mailbox {
  private:
   Mailbox(std::string name, Segment segment, SegmentLayout layout, bool maker);
   SegmentHeader& header() const noexcept;
+  void unlink() noexcept;
   SegmentSlot& slot(uint64_t sequence) const noexcept;
   std::string subject() const;
 
@@ -80,6 +85,7 @@ class Mailbox {
   Segment segment_;
   SegmentLayout layout_;
   bool maker_;
+  std::atomic<bool> linked_;  // the name is ours to take away
   std::atomic<bool> claimed_{false};
 };
 

@@ -115,6 +115,16 @@ TEST_CASE("mailbox: opened by name, and gone with its maker") {
   CHECK(open_error(name) == Code::kNotFound);
 }
 
+TEST_CASE("mailbox: at the end of a process its names go, and those of others stay") {
+  const std::string name = own_name("exit");
+  auto box = Mailbox::make(name, DType::kUInt8, Shape{5});
+  Mailbox::unlink_all();
+  CHECK(open_error(name) == Code::kNotFound);
+  auto next = Mailbox::make(name, DType::kUInt8, Shape{6});
+  box = nullptr;  // not the name of the next one
+  CHECK(Mailbox::open(name)->shape() == Shape{6});
+}
+
 TEST_CASE("mailbox: names and elements that cannot be") {
   CHECK_THROWS_AS(Mailbox::open(""), Error);
   CHECK_THROWS_AS(Mailbox::make(std::string(201, 'x'), DType::kFloat32, Shape{1}), Error);

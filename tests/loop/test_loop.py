@@ -162,14 +162,14 @@ def test_closing_ends_a_hanging_run_and_frees_the_binding() -> None:
     binding()
 
 
-@pytest.mark.parametrize("timeout_s", [0, -1.0, float("nan"), 0.01])
+@pytest.mark.parametrize("timeout_s", [0, -1.0, float("nan")])
 def test_closing_returns_while_a_run_hears_nothing(timeout_s: float) -> None:
     """One operator that takes a second: it ends at its own time, and its thread with it."""
-    session = zl.load(small.matmul_chain(1, 2048).SerializeToString(), threads=1)
-    binding = session.bind(x=(2048, 2048))
+    session = zl.load(small.matmul_chain(1, 3072).SerializeToString(), threads=1)
+    binding = session.bind(x=(3072, 3072))
     loop = zl.Loop(binding, trigger="x")
     loop.start()
-    loop.inputs["x"].write(np.ones((2048, 2048), np.float32))
+    loop.inputs["x"].write(np.ones((3072, 3072), np.float32))
     until(lambda: loop.stats().running_ms > 0)
     with pytest.raises(zl.DeadlineExceeded, match="left behind") as caught:
         loop.close(timeout_s)

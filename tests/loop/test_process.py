@@ -70,6 +70,34 @@ def test_a_clean_end(ending: str) -> None:
     assert child.run(SETUP + ending, flags=("-X", "faulthandler")) == ""
 
 
+HELD_BY_A_THREAD = """
+def keep(*objects):
+    time.sleep(1000)
+threading.Thread(target=keep, args=(box, loop), daemon=True).start()
+"""
+
+
+@pytest.mark.parametrize("hold", ["sys.kept = box", HELD_BY_A_THREAD])
+def test_no_name_outlives_its_process(hold: str) -> None:
+    """Also where objects are never destroyed, as those of a daemon thread at exit."""
+    name = f"test-exit-{os.getpid()}"
+    code = (
+        SETUP
+        + f"""
+box = zl.Mailbox.create({name!r} + "/alone", (1,))
+box.write([1.0])
+{hold}
+other = zl.Loop(models.doubler().bind(), rate_hz=1000, name={name!r})
+other.me = other
+other.start()
+kept = other.outputs["y"].another()
+kept.me = kept
+"""
+    )
+    child.run(code)
+    assert [file for file in os.listdir("/dev/shm") if name in file] == []
+
+
 @pytest.mark.parametrize("leave", ["os._exit(0)", "sys.exit(0)"])
 def test_a_forked_child_is_told_and_ends(leave: str) -> None:
     code = (
