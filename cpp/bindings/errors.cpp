@@ -26,6 +26,11 @@ PyObject* refuse_new(PyTypeObject* type, PyObject*, PyObject*) noexcept {
   return nullptr;
 }
 
+void leave_callbacks() noexcept {
+  callbacks_over.store(true);
+  for (int ms = 0; callbacks.load() > 0 && ms < 1000; ++ms) ::usleep(1000);
+}
+
 GilPolicy::Mode parse_gil_mode(const std::string& text) {
   if (text == "auto") return GilPolicy::Mode::kAuto;
   if (text == "hold") return GilPolicy::Mode::kHold;

@@ -263,6 +263,7 @@ void bind_future(py::module_& module) {
       close_shared_lanes();
       close_all_lanes();
       close_all_batchers();
+      leave_callbacks();
     }
     drain_finished();
   }));

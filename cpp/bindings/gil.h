@@ -36,6 +36,47 @@ class ReleaseGil {
   PyThreadState* state_;
 };
 
+// The GIL for a callback from native code into Python. While it lives the interpreter does not go
+// away: leave_callbacks() waits for it. Once that has begun, threads that would begin a callback
+// wait for the process to end, as Python would end them inside our frames. Threads of our own,
+// which are joined at exit, still finish theirs until `callbacks_over`.
+inline std::atomic<int> callbacks{0};  // that have begun
+inline std::atomic<bool> callbacks_over{false};
+
+class CallbackGil {
+ public:
+  CallbackGil() {
+    if (!enter()) {
+      for (;;) ::pause();
+    }
+    gil_.emplace();
+  }
+  ~CallbackGil() {
+    gil_.reset();
+    callbacks.fetch_sub(1);
+  }
+  CallbackGil(const CallbackGil&) = delete;
+  CallbackGil& operator=(const CallbackGil&) = delete;
+
+  // Counts the calling thread in, unless the interpreter exits; callbacks.fetch_sub(1) ends it.
+  static bool enter() noexcept {
+    callbacks.fetch_add(1);
+    const bool exits = interpreter_exits.load() && (callbacks_over.load() || of_python());
+    if (!exits || ::syscall(SYS_gettid) == ::getpid()) return true;
+    callbacks.fetch_sub(1);
+    return false;
+  }
+
+ private:
+  // Whether Python made this thread, or knows it.
+  static bool of_python() noexcept { return PyGILState_GetThisThreadState() != nullptr; }
+  std::optional<AcquireGil> gil_;
+};
+
+// At exit, without the GIL, when threads of our own are joined: no callback begins any more, and
+// those that have begun are waited for, one second at most.
+void leave_callbacks() noexcept;
+
 // Decides, for one session or binding, whether a run gives the GIL away. Taking it back costs a few
 // microseconds when nobody wants it and up to the switch interval (5 ms) when another thread is
 // busy, so a short run keeps it. "auto" measures the runs alone, without the wait for the GIL: the

@@ -351,7 +351,7 @@ void PythonOp::shape(const op::Shapes& shapes) const {
 }
 
 void PythonOp::run(const State& state, const ZlCall* call) const {
-  AcquireGil hold;
+  CallbackGil hold;
   py::list inputs;
   for (uint32_t i = 0; i < call->input_count; ++i) {
     if (call->inputs[i] == nullptr) {

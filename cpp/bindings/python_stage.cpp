@@ -25,9 +25,12 @@ using py::detail::PyArray_Proxy;
 // there is no GIL to be had any more.
 std::shared_ptr<void> shared(py::object object) {
   return {object.release().ptr(), [](void* kept) {
-            if (Py_IsInitialized() == 0 || interpreter_exits.load()) return;
-            AcquireGil hold;
-            Py_DECREF(static_cast<PyObject*>(kept));
+            if (Py_IsInitialized() == 0 || !CallbackGil::enter()) return;
+            {
+              AcquireGil hold;
+              Py_DECREF(static_cast<PyObject*>(kept));
+            }
+            callbacks.fetch_sub(1);
           }};
 }
 
@@ -271,7 +274,7 @@ void PythonStageContext::run() {
                      "the run was cancelled", "run it again if the result is still wanted",
                      stage_->name());
   }
-  AcquireGil hold;
+  CallbackGil hold;
   try {
     // Held until the results are read, so that a result which is a view of an argument is seen to
     // be one.
