@@ -4,6 +4,8 @@
 // pixels where 16 of them lie that near: every enlarging, and reducing to a half at most.
 #pragma once
 
+#if defined(__AVX512F__)
+
 #include <cstdint>
 
 #include <immintrin.h>
@@ -124,3 +126,5 @@ inline void mix_columns_apart(const ImageToPlanes& what, const PermutedColumns& 
 
 }  // namespace
 }  // namespace zerolane::kernels::ZL_ISA
+
+#endif

@@ -201,6 +201,7 @@ FedFacts::Extents FedFacts::extents_from(const ValueSource& source, Budget& budg
   if (source.kind != Kind::kNode || source.output != 0) return std::nullopt;
   const NodeView& node = model_.nodes()[source.index];
   if (!node.domain.empty()) return std::nullopt;
+  if (node.op_type == "ConstantOfShape") return of_constant(node);
   if (node.op_type == "Conv") return of_conv(node, budget);
   if (node.op_type == "Slice") return of_slice(node, budget);
   if (node.op_type == "Unsqueeze") return of_unsqueeze(node, budget);
@@ -216,6 +217,11 @@ std::optional<Numbers> FedFacts::numbers(const NodeView& node, std::string_view 
   if (input == kNone || !model_.has_input(node, input)) return otherwise;
   const ValueSource source = model_.find(node.graph, model_.inputs(node)[input]);
   return source.kind == Kind::kConstant ? read_ints(source.field) : std::nullopt;
+}
+
+FedFacts::Extents FedFacts::of_constant(const NodeView& node) const {
+  const auto dims = numbers(node, "", 0, {});
+  return dims && dims->size() <= 8 && all_between(*dims, 1, kLargest) ? dims : std::nullopt;
 }
 
 FedFacts::Extents FedFacts::of_conv(const NodeView& node, Budget& budget) const {

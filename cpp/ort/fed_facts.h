@@ -33,6 +33,7 @@ class FedFacts {
   bool fills_from(const ValueSource& source, Budget& budget) const;
   Extents extents(std::size_t graph, std::string_view name, Budget& budget) const;
   Extents extents_from(const ValueSource& source, Budget& budget) const;
+  Extents of_constant(const NodeView& node) const;
   Extents of_conv(const NodeView& node, Budget& budget) const;
   Extents of_slice(const NodeView& node, Budget& budget) const;
   Extents of_unsqueeze(const NodeView& node, Budget& budget) const;

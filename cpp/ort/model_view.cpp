@@ -86,6 +86,7 @@ ModelView::ModelView(std::span<const std::byte> model) {
     if (field.is_bytes(7)) read_graph(field, 0, 0);
     if (field.is_bytes(25)) read_function(field);
     if (field.is_bytes(8)) read_opset(field);
+    if (field.is_varint(1)) ir_version_ = static_cast<std::int64_t>(field.value);
   }
   for (NodeView& node : nodes_) {  // only now do they stay where they are
     node.attributes = std::span(attributes_).subspan(node.first_attribute, node.attribute_count);
@@ -254,12 +255,16 @@ const std::vector<ModelView::Definition>& ModelView::definitions(std::size_t ind
   }
   std::ranges::stable_sort(list, {}, &Definition::name);
   // An input with a default stays an input; anything else that is defined twice is not known.
+  // Before IR version 4 every initializer had to be listed as an input too, and the library takes
+  // none of them from a caller.
+  const bool fixed = index == 0 && ir_version_ >= 1 && ir_version_ < 4;
   std::size_t kept = 0;
   for (const Definition& each : list) {
     if (kept > 0 && list[kept - 1].name == each.name) {
       ValueSource& first = list[kept - 1].source;
-      if (first.kind != Kind::kInput || each.source.kind != Kind::kConstant) first = {};
-      first.has_default = first.kind == Kind::kInput;
+      const bool has_default = first.kind == Kind::kInput && each.source.kind == Kind::kConstant;
+      first = !has_default ? ValueSource{} : fixed ? each.source : first;
+      first.has_default = has_default && !fixed;
       continue;
     }
     list[kept++] = each;

@@ -127,6 +127,7 @@ class ModelView {
   std::vector<std::pair<std::string_view, std::int64_t>> opsets_;
   bool has_open_input_ = false;
   bool has_external_constant_ = false;
+  std::int64_t ir_version_ = 0;
 };
 
 // The value of a text field: of several, the last one holds.

@@ -46,6 +46,13 @@ std::string initializer(std::string_view name, std::int64_t elem_type, const Dim
   return bytes(5, tensor(name, elem_type, dims, values));
 }
 
+// The numbers of a tensor, unpacked.
+std::string int64_data(const Dims& values) {
+  std::string out;
+  for (const std::int64_t value : values) out += integer(7, value);
+  return out;
+}
+
 // -1: a named dimension.
 std::string input(std::string_view name, std::int64_t elem_type, const Dims& dims) {
   std::string shape;
@@ -291,6 +298,20 @@ TEST_CASE("guard rules: none against what only empty inputs bring about, where a
   // Rules about ranks and values stay.
   const std::string rank = op("ReverseSequence", {"x", "n"}) + open_input("x");
   CHECK(plans(rank, {}, ort::GuardFor::kFed) == plans(rank));
+}
+
+TEST_CASE("guard rules: initializers of old models are constants, though listed as inputs") {
+  // A weight made by ConstantOfShape, as the models of the onnx package have them.
+  const std::string graph = op("Conv", {"x", "w"}) + op("ConstantOfShape", {"s"}, {}, {}, "w") +
+                            input("x", kFloat, {-1, 3, 8, 8}) + input("s", kInt64, {4}) +
+                            initializer("s", kInt64, {4}, int64_data({16, 3, 3, 3}));
+  CHECK(plans(graph, integer(1, 3), ort::GuardFor::kFed).empty());
+  CHECK(plans(graph, integer(1, 4), ort::GuardFor::kFed).size() == 1);
+  CHECK(plans(graph, {}, ort::GuardFor::kFed).size() == 1);
+  const std::string empty = op("Conv", {"x", "w"}) + op("ConstantOfShape", {"s"}, {}, {}, "w") +
+                            input("x", kFloat, {-1, 3, 8, 8}) + input("s", kInt64, {4}) +
+                            initializer("s", kInt64, {4}, int64_data({16, 0, 3, 3}));
+  CHECK(plans(empty, integer(1, 3), ort::GuardFor::kFed).size() == 1);
 }
 
 TEST_CASE("guard rules: extents of slices and convolutions") {
