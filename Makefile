@@ -30,7 +30,7 @@ test-cpp: $(VENV)/installed
 	./tests/cpp/run.sh $(BIN)
 
 # The built-in ops under libFuzzer, where clang is; FUZZ_SECONDS for longer.
-FUZZ_SECONDS ?= 60
+FUZZ_SECONDS ?= 30
 test-fuzz: $(VENV)/installed
 	./tests/fuzz/ops/run.sh $(FUZZ_SECONDS) $(BIN)
 

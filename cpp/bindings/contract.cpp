@@ -36,7 +36,7 @@ class CallPulse final : public Pulse {
   explicit CallPulse(PyObject* callable) : callable_(callable) {}
   void run() override {
     if (interpreter_exits.load()) return;
-    AcquireGil gil;
+    const CallbackGil gil;
     try {
       py::reinterpret_borrow<py::object>(callable_)();
     } catch (py::error_already_set& error) {  // holds Python objects: not to be let out of here

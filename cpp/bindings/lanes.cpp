@@ -47,13 +47,13 @@ class Slots final : public FrameHome {
       idle_.push_back(std::move(frame));
       free_.fetch_add(1);
     }
-    if (waiters_.load() > 0) futex_wake(free_, 1);
+    if (waiters_.load() > 0) futex::wake(free_, 1);
   }
 
   // Sleeps until there may be one, or `until_ns`.
   void wait(int64_t until_ns) noexcept {
     waiters_.fetch_add(1);
-    futex_wait(free_, 0, until_ns);
+    futex::wait(free_, 0, until_ns);
     waiters_.fetch_sub(1);
   }
 

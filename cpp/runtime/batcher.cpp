@@ -237,7 +237,7 @@ void Batcher::wake() noexcept {
     return;
   }
   arrivals_.fetch_add(1);
-  if (expecting_.load() > 0) futex_wake(arrivals_, 1);
+  if (expecting_.load() > 0) futex::wake(arrivals_, 1);
 }
 
 bool Batcher::run_here() {
@@ -293,7 +293,7 @@ bool Batcher::next(Worker& worker, bool may_wait) noexcept {
       lock.unlock();
       const auto arrived = [&] { return arrivals_.load(std::memory_order_relaxed) != seen; };
       if (!spin(std::min(options_.lanes.spin_ns, until - now), arrived)) {
-        futex_wait(arrivals_, seen, until);
+        futex::wait(arrivals_, seen, until);
       }
       lock.lock();
       expecting_.fetch_sub(1);
@@ -383,7 +383,7 @@ void Batcher::close(bool abort) {
     request->complete();
   }
   arrivals_.fetch_add(1);
-  futex_wake(arrivals_, INT32_MAX);
+  futex::wake_all(arrivals_);
   wake();
   lanes_->close(false);
   run_here();  // what came in between

@@ -84,7 +84,7 @@ bool Lanes::push(LaneTask& task) noexcept {
   trace::counter(queue_track_, "queued", depth_.value());
   epoch_.fetch_add(1);
   // A lane counts itself as sleeping before it looks at the queue for the last time.
-  if (sleepers_.load() > 0) futex_wake(epoch_, 1);
+  if (sleepers_.load() > 0) futex::wake(epoch_, 1);
   return true;
 }
 
@@ -138,7 +138,7 @@ void Lanes::work(size_t index) noexcept {
       std::lock_guard lock(mutex_);
       closing = closing_;
     }
-    if (queued_.load() == 0 && !closing) futex_wait(epoch_, epoch, kForever);
+    if (queued_.load() == 0 && !closing) futex::wait(epoch_, epoch, kForever);
     sleepers_.fetch_sub(1);
   }
 }
@@ -156,7 +156,7 @@ void Lanes::close(bool abort) {
     }
   }
   epoch_.fetch_add(1);
-  futex_wake(epoch_, INT32_MAX);
+  futex::wake_all(epoch_);
   std::lock_guard lock(join_mutex_);
   for (size_t i = 0; i < options_.count; ++i) {
     if (lanes_[i].thread.joinable()) lanes_[i].thread.join();

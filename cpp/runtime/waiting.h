@@ -4,15 +4,9 @@
 #include <atomic>
 #include <cstdint>
 
+#include "runtime/futex.h"
+
 namespace zerolane {
-
-inline constexpr int64_t kForever = INT64_MAX;  // a time that never comes, on the clock of now_ns()
-
-// Sleeps while `word` is `expected`, until somebody wakes it, or `until_ns` on the clock of
-// now_ns(). May return early.
-void futex_wait(std::atomic<uint32_t>& word, uint32_t expected, int64_t until_ns) noexcept;
-// Wakes up to `count` threads that sleep on `word`, whose memory may be gone already.
-void futex_wake(std::atomic<uint32_t>& word, int count) noexcept;
 
 // Calls `done` again and again for up to `spin_ns`; whether it became true.
 template <typename Done>
@@ -24,7 +18,7 @@ class Flag {
  public:
   bool is_set() const noexcept { return word_.load(std::memory_order_acquire) == kSet; }
   void set() noexcept {
-    if (word_.exchange(kSet, std::memory_order_acq_rel) == kSleepers) futex_wake(word_, INT32_MAX);
+    if (word_.exchange(kSet, std::memory_order_acq_rel) == kSleepers) futex::wake_all(word_);
   }
   // Blocks: spins up to `spin_ns`, then sleeps until `until_ns`. Whether it is set.
   bool wait(int64_t spin_ns, int64_t until_ns) noexcept;

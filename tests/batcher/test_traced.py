@@ -30,9 +30,7 @@ def test_a_trace_shows_queue_and_runs(tmp_path: Path) -> None:
     rows = {e["tid"]: e["args"]["name"] for e in events if e.get("name") == "thread_name"}
 
     def spans(name: str, row: str) -> list[dict[str, object]]:
-        return [
-            e for e in events if e["ph"] == "X" and e["name"] == name and row in rows[e["tid"]]
-        ]
+        return [e for e in events if e["ph"] == "X" and e["name"] == name and row in rows[e["tid"]]]
 
     assert len(spans("queue", "batcher of model in memory")) == 6
     assert len(spans("queue", "queue of model in memory")) >= 5

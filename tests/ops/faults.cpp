@@ -88,6 +88,9 @@ FAULT(Counts) {
 FAULT(Races) {
   static std::vector<float> shared(1 << 20);
   std::copy_n(x, n, shared.begin());
+  // A body that takes long enough for another thread to come in, on a machine with nothing else to
+  // do.
+  std::this_thread::sleep_for(std::chrono::microseconds(50));
   for (int64_t i = 0; i < n; ++i) y[i] = 2 * shared[static_cast<size_t>(i)];
 }
 FAULT(WrongAtNan) {

@@ -49,7 +49,8 @@ else:
 session = zl.load(engine, graphs=graphs, gil="hold")
 binding = session.bind()
 x = np.ones((1, 5000), np.float32)
-call = (lambda: session.submit(x).result()) if form == "submitted" else binding
+forms = {"submitted": lambda: session.submit(x).result(), "bind": session.bind}
+call = forms.get(form, binding)
 def calls(count):
     for _ in range(count):
         call()
@@ -83,6 +84,10 @@ def test_an_op_in_an_engine_takes_none(fake: Fake, preload: Path, graphs: int) -
     assert taken(fake, preload, graphs, "plugin") == 0
 
 
+def test_submitted_calls_take_none(fake: Fake, preload: Path) -> None:
+    """What they need serves again; the lists of what is done grow a few times."""
+    assert taken(fake, preload, 4, "submitted") < 20
+
+
 def test_the_count_can_tell(fake: Fake, preload: Path) -> None:
-    """A submitted call makes a job."""
-    assert taken(fake, preload, 4, "submitted") >= 1000
+    assert taken(fake, preload, 4, "bind") >= 1000

@@ -399,4 +399,5 @@ def _end_at_exit(contract: Contract) -> None:
         atexit.unregister(end)
 
     atexit.register(end)
-    weakref.finalize(contract, atexit.unregister, end)
+    # Not at exit itself, where it would come before `end` and take it away.
+    weakref.finalize(contract, atexit.unregister, end).atexit = False
