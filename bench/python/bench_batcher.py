@@ -42,6 +42,7 @@ def run(options: Settings) -> Report:
     case = models.policy(settings.BUILD_FOLDER / "models", "N")
     (x,) = case.inputs.values()
     peer = _peer(onnxruntime, case.path, 1)
+    pooled = _peer(onnxruntime, case.path, 2)  # run_async wants a pool
     name = peer.get_inputs()[0].name
     with zl.Batcher(zl.load(case.path, threads=1), max_batch=MAX_BATCH) as batcher:
         np.testing.assert_allclose(batcher(x), peer.run(None, {name: x})[0], rtol=1e-5, atol=1e-6)
@@ -51,7 +52,7 @@ def run(options: Settings) -> Report:
             "zerolane.batcher": lambda s, to: tasks(batcher.arun, seconds=s, into=to),
             "hand-written batcher": lambda s, to: tasks(hand.ask, seconds=s, into=to),
             "onnxruntime.run_async": lambda s, to: tasks(
-                batching.run_async(peer), seconds=s, into=to
+                batching.run_async(pooled), seconds=s, into=to
             ),
             "thread executor": lambda s, to: tasks(batching.executor(peer, 2), seconds=s, into=to),
         }

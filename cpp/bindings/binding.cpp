@@ -301,7 +301,8 @@ PyObject* call_slot(PyObject* self, PyObject* args, PyObject* kwargs) {
   auto* instance = reinterpret_cast<py::detail::instance*>(self);
   auto* binding = static_cast<PyBinding*>(instance->simple_value_holder[0]);
   PyObject* result = slot([&]() -> PyObject* {
-    if (PyTuple_GET_SIZE(args) != 0 || kwargs != nullptr) [[unlikely]] {
+    if (PyTuple_GET_SIZE(args) != 0 || (kwargs != nullptr && PyDict_GET_SIZE(kwargs) != 0))
+        [[unlikely]] {
       throw make_error(Code::kInvalidArgument, "calling a binding", "arguments were given",
                        "write into its inputs, then call it without arguments");
     }

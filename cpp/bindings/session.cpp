@@ -107,7 +107,8 @@ py::object PySession::as_arrays(std::vector<py::object>& results) {
 }
 
 bool PySession::is_dict_form(PyObject* args, PyObject* kwargs) const {
-  if (PyTuple_GET_SIZE(args) != 1 || kwargs != nullptr) return false;
+  if (PyTuple_GET_SIZE(args) != 1) return false;
+  if (kwargs != nullptr && PyDict_GET_SIZE(kwargs) != 0) return false;  // f(*args, **{}) gives one
   // The only input of a model may itself be a map.
   const auto& specs = session_->inputs();
   return PyDict_Check(PyTuple_GET_ITEM(args, 0)) &&

@@ -193,7 +193,7 @@ std::shared_ptr<BatchGroup> Batcher::find_group(const BatchRequest& request) {
   return group;
 }
 
-void Batcher::enqueue(BatchRequest& request) {
+Batcher::Worker* Batcher::put(BatchRequest& request, bool wakes) {
   request.queued_ns_ = now_ns();
   request.traced_ = trace::next_request();
   bool closed = false;
@@ -204,7 +204,10 @@ void Batcher::enqueue(BatchRequest& request) {
       queue_.push(request);
       note_depth();
       requests_.add();
-      return;
+      if (!wakes || idle_.empty()) return nullptr;
+      Worker* worker = idle_.back();
+      idle_.pop_back();
+      return worker;
     }
   }
   refused_.add();
@@ -216,10 +219,19 @@ void Batcher::enqueue(BatchRequest& request) {
       model_.session->name());
 }
 
-void Batcher::submit(BatchRequest& request) {
-  enqueue(request);
-  wake();
+void Batcher::send(Worker* worker) noexcept {
+  if (worker != nullptr) {
+    // The lanes close after this batcher has: then close() serves what waits.
+    if (!lanes_->push(*worker)) serve(*worker, false);
+    return;
+  }
+  arrivals_.fetch_add(1);
+  if (expecting_.load() > 0) futex::wake(arrivals_, 1);
 }
+
+void Batcher::enqueue(BatchRequest& request) { put(request, false); }
+
+void Batcher::submit(BatchRequest& request) { send(put(request, true)); }
 
 void Batcher::wake() noexcept {
   Worker* worker = nullptr;
@@ -231,13 +243,7 @@ void Batcher::wake() noexcept {
       idle_.pop_back();
     }
   }
-  if (worker != nullptr) {
-    // The lanes close after this batcher has: then close() serves what waits.
-    if (!lanes_->push(*worker)) serve(*worker, false);
-    return;
-  }
-  arrivals_.fetch_add(1);
-  if (expecting_.load() > 0) futex::wake(arrivals_, 1);
+  send(worker);
 }
 
 bool Batcher::run_here() {
@@ -344,22 +350,25 @@ void Batcher::run_batch(Worker& worker) noexcept {
   if (trace::on()) [[unlikely]] {
     for (const BatchRequest* request : all) trace::step(request->traced_);
   }
+  const int64_t begin = now_ns();
+  const std::shared_ptr<BatchGroup> group = all.front()->group();
   const int64_t taken = worker.run_.run(all);
   count(rows, taken);
-  if (!all.front()->error) {
-    all.front()->group()->sizes.record(rows, taken);
-  } else if (all.size() > 1) {
+  const bool ran = !all.front()->error;
+  if (!ran && all.size() > 1) {
     for (BatchRequest* const& request : all) {
       request->error = nullptr;
       const int64_t alone = worker.run_.run({&request, 1});
       count(static_cast<size_t>(request->rows()), alone);
     }
   }
+  answered_.add(all.size());
   for (BatchRequest* request : all) {
-    answered_.add();
     if (request->error) failed_.add();
     request->complete();
   }
+  // What joining and answering take counts as well.
+  if (ran) group->sizes.record(rows, now_ns() - begin);
   worker.batch.clear();
 }
 

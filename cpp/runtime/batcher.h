@@ -103,6 +103,10 @@ class Batcher {
     size_t last_rows = 0;  // of its run before
   };
 
+  // Queues it; the worker that is to be sent where `wakes` and one is idle, else null.
+  Worker* put(BatchRequest& request, bool wakes);
+  // Lets the worker serve on a lane; null: tells those that wait for more.
+  void send(Worker* worker) noexcept;
   std::shared_ptr<BatchGroup> find_group(const BatchRequest& request);
   void publish(const std::string& model);
   void note_depth() noexcept;  // with the mutex
@@ -119,7 +123,7 @@ class Batcher {
   const unsigned generation_;
   std::vector<std::vector<const BatchBuckets*>> padded_;  // of each input and axis, or null
 
-  mutable std::mutex mutex_;  // guards all up to the blank line
+  mutable BriefMutex mutex_;  // guards all up to the blank line
   BatchQueue queue_;
   std::vector<Worker*> idle_;
   std::vector<std::shared_ptr<BatchGroup>> groups_;

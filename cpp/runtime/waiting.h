@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <mutex>
 
 #include "runtime/futex.h"
 
@@ -37,6 +38,23 @@ inline void relax() noexcept {
   __builtin_ia32_pause();
 #endif
 }
+
+// A mutex for sections far below a microsecond: whoever finds it taken looks for a while before it
+// sleeps, which would cost more than the section.
+class BriefMutex {
+ public:
+  void lock() {
+    for (int i = 0; i < 64; ++i) {
+      if (mutex_.try_lock()) return;
+      relax();
+    }
+    mutex_.lock();
+  }
+  void unlock() { mutex_.unlock(); }
+
+ private:
+  std::mutex mutex_;
+};
 
 template <typename Done>
 bool spin(int64_t spin_ns, Done done) {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -181,3 +182,12 @@ def test_inputs_are_not_changed(load: Load) -> None:
     kept = x.copy()
     load(small.relu())(x)
     np.testing.assert_array_equal(x, kept)
+
+
+def test_called_with_empty_keywords(load: Load) -> None:
+    """As executors and partials call what they are given."""
+    session = load(small.relu())
+    x = np.ones((1, 4), np.float32)
+    with ThreadPoolExecutor(1) as pool:
+        np.testing.assert_array_equal(pool.submit(session, {"x": x}).result()["y"], x)
+        np.testing.assert_array_equal(pool.submit(session.bind(x)).result()["y"], x)
