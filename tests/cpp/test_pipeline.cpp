@@ -166,9 +166,11 @@ struct Twice {
 };
 
 std::shared_ptr<const OpState> twice() {
-  static const ZlOpLibrary* const table =
-      op::library("pipeline_test", "1", ZL_OP_ABI, op::tables_of<Twice>());
-  static const OpLibrary& registered = register_ops(*table);
+  // op::library() makes one table of a size in a program, and the tests are one program.
+  static const auto tables = op::tables_of<Twice>();
+  static const ZlOpLibrary table{sizeof(ZlOpLibrary), ZL_OP_ABI,    0, "pipeline_test", "1",
+                                 tables.data(),       tables.size()};
+  static const OpLibrary& registered = register_ops(table);
   (void)registered;
   return std::make_shared<const OpState>(*find_op("pipe::Twice"), Attributes{}, "op pipe::Twice");
 }
