@@ -28,7 +28,7 @@ PyObject* refuse_new(PyTypeObject* type, PyObject*, PyObject*) noexcept {
 
 void leave_callbacks() noexcept {
   callbacks_over.store(true);
-  for (int ms = 0; callbacks.load() > 0 && ms < 1000; ++ms) ::usleep(1000);
+  for (int ms = 0; callbacks.load() + returning.load() > 0 && ms < 1000; ++ms) ::usleep(1000);
 }
 
 GilPolicy::Mode parse_gil_mode(const std::string& text) {

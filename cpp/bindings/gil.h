@@ -17,6 +17,9 @@ using AcquireGil = pybind11::gil_scoped_acquire;
 // Set when the interpreter begins to exit.
 inline std::atomic<bool> interpreter_exits{false};
 
+// Threads that have given up the GIL and are taking it back; leave_callbacks() waits for them.
+inline std::atomic<int> returning{0};
+
 class ReleaseGil {
  public:
   ReleaseGil() : state_(PyEval_SaveThread()) {}
@@ -25,10 +28,14 @@ class ReleaseGil {
   ~ReleaseGil() {
     // A daemon thread that comes back from a run now would be ended by Python in the middle of our
     // frames (before 3.14), which ends the process. It waits for the process to end instead.
-    if (interpreter_exits.load(std::memory_order_relaxed) && !on_main_thread()) {
+    // One that asked just before is counted, and the exit waits until it has the GIL.
+    returning.fetch_add(1);
+    if (interpreter_exits.load() && !on_main_thread()) {
+      returning.fetch_sub(1);
       for (;;) ::pause();
     }
     PyEval_RestoreThread(state_);
+    returning.fetch_sub(1);
   }
 
  private:
@@ -74,7 +81,8 @@ class CallbackGil {
 };
 
 // At exit, without the GIL, when threads of our own are joined: no callback begins any more, and
-// those that have begun are waited for, one second at most.
+// those that have begun are waited for, and so are threads that return from runs; one second at
+// most.
 void leave_callbacks() noexcept;
 
 // Decides, for one session or binding, whether a run gives the GIL away. Taking it back costs a few

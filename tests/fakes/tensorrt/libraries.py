@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -123,7 +124,9 @@ def _compile(name: str, sources: list[Path], flags: list[str], parts: list[Path]
         command = [found, "-std=c++20", "-O1", "-fPIC", "-fvisibility=hidden"]
         command += [f"-I{ROOT / 'cpp'}", f"-I{ROOT / 'third_party'}", *flags]
         subprocess.run([*command, *map(str, sources), "-ldl", "-o", str(made)], check=True)
-        os.replace(made, target)
+        # Another process may have been faster, and have loaded its file already.
+        with contextlib.suppress(FileExistsError):
+            os.link(made, target)
     return target
 
 
