@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
+import fcntl
 import functools
 import hashlib
 import os
@@ -119,14 +119,19 @@ def _compile(name: str, sources: list[Path], flags: list[str], parts: list[Path]
     if target.exists():
         return target
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as work:
+    # One process compiles: the others may have loaded a file that a second one would replace.
+    with (
+        (folder / f"{name}.lock").open("w") as lock,
+        tempfile.TemporaryDirectory(dir=folder) as work,
+    ):
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if target.exists():
+            return target
         made = Path(work) / name
         command = [found, "-std=c++20", "-O1", "-fPIC", "-fvisibility=hidden"]
         command += [f"-I{ROOT / 'cpp'}", f"-I{ROOT / 'third_party'}", *flags]
         subprocess.run([*command, *map(str, sources), "-ldl", "-o", str(made)], check=True)
-        # Another process may have been faster, and have loaded its file already.
-        with contextlib.suppress(FileExistsError):
-            os.link(made, target)
+        os.replace(made, target)
     return target
 
 
