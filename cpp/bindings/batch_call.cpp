@@ -85,7 +85,7 @@ void BatchCalls::read_inputs(BatchCall& call) {
   call.inputs.resize(specs.size());
   bool first = true;
   for (size_t i = 0; i < specs.size(); ++i) {
-    PyObject* object = sorted_[i];
+    PyObject* object = call.sorted[i];
     if (object == nullptr) {
       call.inputs[i] = View();
       continue;
@@ -128,9 +128,9 @@ BatchCall* BatchCalls::take(PyObject* const* args, Py_ssize_t count, PyObject* k
     }
     call->dict = count == 1 && kwargs == nullptr && PyDict_Check(args[0]);
     if (call->dict) {
-      session_.sort_inputs(nullptr, 0, args[0], &sorted_);
+      session_.sort_inputs(nullptr, 0, args[0], &call->sorted);
     } else {
-      session_.sort_inputs(args, static_cast<size_t>(count), kwargs, &sorted_);
+      session_.sort_inputs(args, static_cast<size_t>(count), kwargs, &call->sorted);
     }
     read_inputs(*call);
   } catch (...) {

@@ -20,6 +20,8 @@ class BatchCall final : public BatchRequest {
   // Completion tells a waiting thread, or `loop` where there is one.
   void complete() noexcept override;
 
+  // What is being read, borrowed; of the request, as reading may let another thread have the GIL.
+  std::vector<PyObject*> sorted;
   pybind11::object batcher;  // keeps it alive while the request is on its way
   std::vector<pybind11::object> owners;
   pybind11::object like;  // makes arrays of the kind of the first input; null: NumPy
@@ -59,7 +61,6 @@ class BatchCalls {
   PySession& session_;
   const Batcher& batcher_;
   std::vector<std::vector<Cut>> cuts_;  // of each output
-  std::vector<PyObject*> sorted_;
   BatchCall* free_ = nullptr;
 };
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -80,6 +81,34 @@ def test_threads(batcher: zl.Batcher) -> None:
                 wrong.append((seed, i))
 
     threads = [threading.Thread(target=work, args=(100 * i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+class Lazy:
+    """An array that is made when it is asked for, which lets other threads go on meanwhile."""
+
+    def __init__(self, array: Array) -> None:
+        self._array = array
+
+    def __array__(self, dtype: object = None, copy: object = None) -> Array:
+        time.sleep(0.001)
+        return self._array
+
+
+def test_arguments_that_let_other_threads_run(batcher: zl.Batcher) -> None:
+    wrong: list[int] = []
+
+    def work(seed: int) -> None:
+        for i in range(20):
+            x = x_of(seed + i)
+            if not np.array_equal(batcher(Lazy(x), Lazy(np.array(seed, np.float32))), x + seed):
+                wrong.append(seed)
+
+    threads = [threading.Thread(target=work, args=(100 * i,)) for i in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
