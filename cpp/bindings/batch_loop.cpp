@@ -21,8 +21,7 @@ PyObject* interned(const char* name) {
 
 // Calls future.name(argument); false with an error set.
 bool call(py::handle future, PyObject* name, PyObject* argument) {
-  PyObject* result = argument == nullptr ? PyObject_CallMethodNoArgs(future.ptr(), name)
-                                         : PyObject_CallMethodOneArg(future.ptr(), name, argument);
+  PyObject* result = PyObject_CallMethodOneArg(future.ptr(), name, argument);
   Py_XDECREF(result);
   return result != nullptr;
 }
@@ -98,7 +97,7 @@ void BatchLoop::flush() {
   flushing_.swap(started_);
   here_.reserve(flushing_.size() + batcher_->waiting());
   bool any = false;
-  for (BatchCall*& call : flushing_) {
+  for (BatchCall* call : flushing_) {
     if (is_done(call->future)) {  // its task was cancelled
       calls_->give_back(call);
       continue;

@@ -13,6 +13,7 @@
 #include "bindings/batch_loop.h"
 #include "bindings/errors.h"
 #include "bindings/logging.h"
+#include "bindings/native_part.h"
 #include "bindings/session.h"
 #include "core/error.h"
 
@@ -171,18 +172,10 @@ class PyBatcher {
   std::vector<std::shared_ptr<BatchLoop>> loops_;
 };
 
-PyBatcher& self_of(PyObject* object) {
-  auto* instance = reinterpret_cast<py::detail::instance*>(object);
-  void* value = instance->simple_layout ? instance->simple_value_holder[0] : nullptr;
-  if (value == nullptr)
-    throw py::type_error("this batcher was never made; use zl.Batcher(session)");
-  return *static_cast<PyBatcher*>(value);
-}
-
 // The slot behind batcher(...), as a session's.
 PyObject* call_slot(PyObject* self, PyObject* args, PyObject* kwargs) {
   return slot([&] {
-    return self_of(self)
+    return native_part<PyBatcher>(self)
         .call(self, &PyTuple_GET_ITEM(args, 0), PyTuple_GET_SIZE(args), kwargs)
         .release()
         .ptr();
@@ -198,7 +191,7 @@ PyObject* arun(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject
         throw py::error_already_set();
       }
     }
-    return self_of(self).arun(self, args, count, named.ptr()).release().ptr();
+    return native_part<PyBatcher>(self).arun(self, args, count, named.ptr()).release().ptr();
   });
 }
 
@@ -246,8 +239,8 @@ void bind_batcher(py::module_& module) {
   auto type = py::class_<PyBatcher>(module, "Batcher", setup)
                   .def(py::init(&make_batcher), "session"_a, "max_batch"_a, "max_delay_ms"_a,
                        "max_queue"_a, "lanes"_a, "cpus"_a, "spin_us"_a, "buckets"_a, "pads"_a)
-                  .def("_close", &PyBatcher::close, "cancel"_a)
-                  .def("_stats", &PyBatcher::stats);
+                  .def("_close", checked(&PyBatcher::close), "cancel"_a)
+                  .def("_stats", checked(&PyBatcher::stats));
   const auto method = py::reinterpret_steal<py::object>(
       PyDescr_NewMethod(reinterpret_cast<PyTypeObject*>(type.ptr()), &g_arun));
   type.attr("arun") = method;

@@ -7,6 +7,7 @@
 
 #include "bindings/binding.h"
 #include "bindings/gil.h"
+#include "bindings/native_part.h"
 #include "bindings/text.h"
 #include "core/error.h"
 #include "core/fork.h"
@@ -190,26 +191,27 @@ void bind_contract(py::module_& module) {
   py::class_<PyContract>(module, "Contract", py::custom_type_setup(collect_cycles))
       .def(py::init<py::object, const std::string&, int64_t, int64_t, size_t, int64_t>(),
            "target"_a, "name"_a, "p99_ns"_a, "deadline_ns"_a, "window"_a, "idle_ns"_a)
-      .def_property_readonly("name", [](PyContract& self) { return text(self.core().name()); })
-      .def_property_readonly("target", [](const PyContract& self) { return self.target(); })
       .def_property_readonly(
-          "ready", [](PyContract& self) { return self.core().ready(); },
+          "name", [](py::handle self) { return text(native_part<PyContract>(self).core().name()); })
+      .def_property_readonly("target", checked(&PyContract::target))
+      .def_property_readonly(
+          "ready", [](py::handle self) { return native_part<PyContract>(self).core().ready(); },
           "Whether the warm-up has proven the promise.")
-      .def("_set_ready", [](PyContract& self) { self.core().set_ready(); })
+      .def("_set_ready", [](py::handle self) { native_part<PyContract>(self).core().set_ready(); })
       .def("_begin",
-           [](PyContract& self) {
-             Contract::Call call = self.core().begin();
+           [](py::handle self) {
+             Contract::Call call = native_part<PyContract>(self).core().begin();
              return std::make_pair(call.begin_ns, call.first);
            })
       .def(
           "_end",
-          [](PyContract& self, const std::pair<int64_t, bool>& call, bool failed) {
-            self.core().end({call.first, call.second}, failed);
+          [](py::handle self, const std::pair<int64_t, bool>& call, bool failed) {
+            native_part<PyContract>(self).core().end({call.first, call.second}, failed);
           },
           "call"_a, "failed"_a)
-      .def("_guard", &PyContract::guard, "pulse"_a, "duty"_a)
-      .def("_close", &PyContract::close)
-      .def("_figures", &PyContract::figures);
+      .def("_guard", checked(&PyContract::guard), "pulse"_a, "duty"_a)
+      .def("_close", checked(&PyContract::close))
+      .def("_figures", checked(&PyContract::figures));
 }
 
 }  // namespace zerolane::bindings

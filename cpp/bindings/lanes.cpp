@@ -11,6 +11,7 @@
 #include "bindings/errors.h"
 #include "bindings/future.h"
 #include "bindings/logging.h"
+#include "bindings/native_part.h"
 #include "bindings/session.h"
 #include "core/error.h"
 
@@ -207,11 +208,11 @@ void bind_lanes(py::module_& module) {
              return std::make_unique<PyLanes>(std::move(session), std::move(options), slots);
            }),
            "session"_a, "count"_a, "slots"_a, "cpus"_a, "spin_us"_a)
-      .def("_submit", &PyLanes::submit, "args"_a, "kwargs"_a, "deadline_ms"_a)
-      .def("_close", &PyLanes::close, "cancel"_a)
-      .def("_stats", &PyLanes::stats)
-      .def_property_readonly("count", &PyLanes::count)
-      .def_property_readonly("slots", &PyLanes::slots);
+      .def("_submit", checked(&PyLanes::submit), "args"_a, "kwargs"_a, "deadline_ms"_a)
+      .def("_close", checked(&PyLanes::close), "cancel"_a)
+      .def("_stats", checked(&PyLanes::stats))
+      .def_property_readonly("count", checked(&PyLanes::count))
+      .def_property_readonly("slots", checked(&PyLanes::slots));
 }
 
 }  // namespace zerolane::bindings

@@ -8,6 +8,7 @@
 #include "bindings/device.h"
 #include "bindings/dlpack.h"
 #include "bindings/errors.h"
+#include "bindings/native_part.h"
 #include "bindings/op_testing.h"
 #include "bindings/tensor.h"
 #include "bindings/text.h"
@@ -297,12 +298,7 @@ py::object PyOp::call(PyObject* args, PyObject* kwargs) {
 namespace {
 
 PyObject* call_slot(PyObject* self, PyObject* args, PyObject* kwargs) {
-  return slot([&] {
-    auto* instance = reinterpret_cast<py::detail::instance*>(self);
-    void* value = instance->simple_layout ? instance->simple_value_holder[0] : nullptr;
-    if (value == nullptr) throw py::type_error("this op was never made; use zl.ops.NAME(...)");
-    return static_cast<PyOp*>(value)->call(args, kwargs).release().ptr();
-  });
+  return slot([&] { return native_part<PyOp>(self).call(args, kwargs).release().ptr(); });
 }
 
 std::unique_ptr<PyOp> make_op(const std::string& name, const py::object& version,

@@ -8,6 +8,7 @@
 #include "bindings/future.h"
 #include "bindings/load.h"
 #include "bindings/logging.h"
+#include "bindings/native_part.h"
 #include "bindings/pipeline.h"
 #include "bindings/text.h"
 #include "bindings/trt.h"
@@ -144,16 +145,10 @@ py::object PySession::run(const py::dict& inputs, const CallOptions& options) {
 
 namespace {
 
-PySession& self_of(PyObject* object) {
-  auto* instance = reinterpret_cast<py::detail::instance*>(object);
-  void* value = instance->simple_layout ? instance->simple_value_holder[0] : nullptr;
-  if (value == nullptr) throw py::type_error("this session was never loaded; use zl.load(model)");
-  return *static_cast<PySession*>(value);
-}
-
 // The slot behind session(...): pybind11's own call machinery would cost more than a small model.
 PyObject* call_slot(PyObject* self, PyObject* args, PyObject* kwargs) {
-  PyObject* result = slot([&] { return self_of(self).call(args, kwargs).release().ptr(); });
+  PyObject* result =
+      slot([&] { return native_part<PySession>(self).call(args, kwargs).release().ptr(); });
   if (result == nullptr) drain_log();
   return result;
 }
