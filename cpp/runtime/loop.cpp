@@ -15,6 +15,7 @@
 
 #include "core/error.h"
 #include "runtime/futex.h"
+#include "runtime/waiting.h"
 
 namespace zerolane {
 namespace {
@@ -23,14 +24,6 @@ constexpr int64_t kSlice = 50000000;     // ns: so long at most until close() is
 constexpr int64_t kMostSpin = 10000000;  // ns: a thread that spins hears nothing else
 constexpr double kLeastHz = 1e-3;
 constexpr double kMostHz = 1e5;
-
-void pause_briefly() noexcept {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  asm volatile("yield");
-#endif
-}
 
 void add(std::atomic<uint64_t>& counter, int64_t count) noexcept {
   counter.fetch_add(static_cast<uint64_t>(count), std::memory_order_relaxed);
@@ -234,7 +227,7 @@ bool Loop::sleep_until(int64_t due_ns) const noexcept {
     const timespec time{until / 1000000000, until % 1000000000};
     ::clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &time, nullptr);
   }
-  while (options_.spin_ns > 0 && now_ns() < due_ns) pause_briefly();  // kMostSpin at most
+  while (options_.spin_ns > 0 && now_ns() < due_ns) relax();  // kMostSpin at most
   return !stop_.load(std::memory_order_relaxed);
 }
 
@@ -288,7 +281,7 @@ void Loop::run_on_trigger() {
   while (!stop_.load(std::memory_order_relaxed)) {
     for (const int64_t until = now_ns() + options_.spin_ns;
          options_.spin_ns > 0 && box.latest() <= seen && now_ns() < until;) {
-      pause_briefly();
+      relax();
     }
     const uint64_t before = seen;
     if (!box.wait(seen, now_ns() + kSlice)) continue;

@@ -33,9 +33,12 @@ class Flag {
 
 int64_t spin_clock() noexcept;
 
+// In a loop that looks at memory: tells the CPU so.
 inline void relax() noexcept {
 #if defined(__x86_64__)
   __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
 #endif
 }
 

@@ -85,6 +85,23 @@ void send(Batcher& batcher, Request& request) {
   batcher.submit(request);
 }
 
+// A run that lasts until open(), so that what is sent meanwhile waits.
+struct Busy {
+  Busy(RowsSession& model, Batcher& batcher, int64_t width = 3)
+      : session(model), request(1, width, 0) {
+    const int before = session.runs;
+    session.gate = 1;
+    send(batcher, request);
+    while (session.runs == before) std::this_thread::yield();
+  }
+  void open() {
+    session.gate = 0;
+    session.gate.notify_all();
+  }
+  RowsSession& session;
+  Request request;
+};
+
 // Lets a batcher believe that larger runs pay, so that what it does can be foretold.
 void teach(BatchGroup& group) {
   for (size_t rows = 1; rows <= 64; rows *= 2) {
@@ -102,18 +119,14 @@ TEST_CASE("batcher: rows are joined and told apart, on any axis") {
   first.wait();
   CHECK(first.right());
   teach(*first.group());
-  session->gate = 1;
-  Request busy(1, 3, 2);
-  send(batcher, busy);
-  while (session->runs < 2) std::this_thread::yield();
+  Busy busy(*session, batcher);
   std::vector<std::unique_ptr<Request>> requests;
   for (int64_t i = 0; i < 7; ++i) {
     requests.push_back(std::make_unique<Request>(1 + i % 3, 3, static_cast<float>(i)));
     send(batcher, *requests.back());
   }
   CHECK(batcher.waiting() == 7);
-  session->gate = 0;
-  session->gate.notify_all();
+  busy.open();
   for (auto& request : requests) {
     request->wait();
     CHECK(request->right());
@@ -125,10 +138,7 @@ TEST_CASE("batcher: rows are joined and told apart, on any axis") {
 TEST_CASE("batcher: what cannot share a run does not") {
   auto session = std::make_shared<RowsSession>();
   Batcher batcher(session, options_of(16));
-  session->gate = 1;
-  Request busy(1, 3, 0);
-  send(batcher, busy);
-  while (session->runs < 1) std::this_thread::yield();
+  Busy busy(*session, batcher);
   Request a(1, 3, 1, 0.5F);
   Request b(1, 4, 2, 0.5F);   // another width
   Request c(1, 3, 3, 0.25F);  // another shared input
@@ -137,9 +147,8 @@ TEST_CASE("batcher: what cannot share a run does not") {
   teach(*a.group());
   CHECK(a.group() == d.group());
   CHECK(a.group() != b.group());
-  session->gate = 0;
-  session->gate.notify_all();
-  for (Request* request : {&busy, &a, &b, &c, &d}) {
+  busy.open();
+  for (Request* request : {&busy.request, &a, &b, &c, &d}) {
     request->wait();
     CHECK(request->right());
   }
@@ -150,18 +159,14 @@ TEST_CASE("batcher: what cannot share a run does not") {
 TEST_CASE("batcher: a bad request fails alone") {
   auto session = std::make_shared<RowsSession>();
   Batcher batcher(session, options_of(16));
-  session->gate = 1;
-  Request busy(1, 3, 0);
-  send(batcher, busy);
-  while (session->runs < 1) std::this_thread::yield();
-  teach(*busy.group());
+  Busy busy(*session, batcher);
+  teach(*busy.request.group());
   Request good(1, 3, 1);
   Request bad(1, 3, 2);
   bad.x[1] = NAN;
   Request fine(2, 3, 3);
   for (Request* request : {&good, &bad, &fine}) send(batcher, *request);
-  session->gate = 0;
-  session->gate.notify_all();
+  busy.open();
   for (Request* request : {&good, &bad, &fine}) request->wait();
   CHECK(good.right());
   CHECK(fine.right());
@@ -174,10 +179,7 @@ TEST_CASE("batcher: priority, deadlines, cancelling, a full queue") {
   BatchOptions options = options_of(1);
   options.max_queue = 4;
   Batcher batcher(session, options);
-  session->gate = 1;
-  Request busy(1, 3, 0);
-  send(batcher, busy);
-  while (session->runs < 1) std::this_thread::yield();
+  Busy busy(*session, batcher);
   Request low(1, 3, 1);
   Request high(1, 3, 2);
   Request late(1, 3, 3);
@@ -190,10 +192,9 @@ TEST_CASE("batcher: priority, deadlines, cancelling, a full queue") {
   CHECK(batcher.cancel(dropped));
   CHECK_FALSE(batcher.cancel(dropped));
   CHECK(dropped.code() == Code::kCancelled);
-  CHECK_FALSE(batcher.cancel(busy));
-  session->gate = 0;
-  session->gate.notify_all();
-  for (Request* request : {&busy, &low, &high, &late}) request->wait();
+  CHECK_FALSE(batcher.cancel(busy.request));
+  busy.open();
+  for (Request* request : {&busy.request, &low, &high, &late}) request->wait();
   CHECK(late.code() == Code::kDeadlineExceeded);
   CHECK(low.right());
   CHECK(high.right());
@@ -208,18 +209,14 @@ TEST_CASE("batcher: priority, deadlines, cancelling, a full queue") {
 TEST_CASE("batcher: no late request is run, however many there are") {
   auto session = std::make_shared<RowsSession>();
   Batcher batcher(session, options_of(2));
-  session->gate = 1;
-  Request busy(1, 3, 0);
-  send(batcher, busy);
-  while (session->runs < 1) std::this_thread::yield();
+  Busy busy(*session, batcher);
   std::vector<std::unique_ptr<Request>> late;
   for (int i = 0; i < 9; ++i) {
     late.push_back(std::make_unique<Request>(1, 3, 1));
     late.back()->deadline_ns = now_ns() - 1;
     send(batcher, *late.back());
   }
-  session->gate = 0;
-  session->gate.notify_all();
+  busy.open();
   for (auto& request : late) {
     request->wait();
     CHECK(request->code() == Code::kDeadlineExceeded);
@@ -236,10 +233,7 @@ TEST_CASE("batcher: padding to buckets") {
   options.pads[0].assign(reinterpret_cast<const std::byte*>(&minus),
                          reinterpret_cast<const std::byte*>(&minus) + sizeof(minus));
   Batcher batcher(session, options);
-  session->gate = 1;
-  Request busy(1, 8, 0);
-  send(batcher, busy);
-  while (session->runs < 1) std::this_thread::yield();
+  Busy busy(*session, batcher, 8);
   Request a(1, 3, 1);
   Request b(2, 4, 2);
   Request c(1, 5, 3);
@@ -247,9 +241,8 @@ TEST_CASE("batcher: padding to buckets") {
   teach(*a.group());
   teach(*c.group());
   CHECK(a.group() == b.group());
-  CHECK(c.group() == busy.group());
-  session->gate = 0;
-  session->gate.notify_all();
+  CHECK(c.group() == busy.request.group());
+  busy.open();
   for (Request* request : {&a, &b, &c}) {
     request->wait();
     CHECK(request->right());

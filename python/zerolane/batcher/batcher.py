@@ -40,9 +40,6 @@ class Batcher(_native.Batcher):
     pad_values: what is padded with, by input; 0 where not given.
     """
 
-    def __new__(cls, *args: Any, **options: Any) -> Self:
-        return super().__new__(cls)
-
     def __init__(
         self,
         session: Session,

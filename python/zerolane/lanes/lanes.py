@@ -33,9 +33,6 @@ class Lanes(_native.Lanes):
         40 us once they sleep; looking keeps a CPU busy. 0: they sleep at once.
     """
 
-    def __new__(cls, *args: Any, **options: Any) -> Self:
-        return super().__new__(cls)
-
     def __init__(
         self,
         session: Session,
@@ -72,7 +69,11 @@ class Lanes(_native.Lanes):
         return self._submit(args, inputs or None, deadline_ms)
 
     async def arun(self, /, *args: Any, deadline_ms: float | None = None, **inputs: Any) -> Any:
-        """Like `submit`, awaited. Cancelling the task ends the run."""
+        """Like `submit`, awaited. Cancelling the task ends the run.
+
+        It waits for a slot as `submit` does, and the event loop with it: give at least as many
+        `slots` as callers, or use a `Batcher`, which never blocks.
+        """
         from zerolane.model.asyncio import wait
 
         return await wait(self._submit(args, inputs or None, deadline_ms))
