@@ -113,15 +113,17 @@ class Sequences:
     def _evict(self, room: int) -> None:
         """With the lock: make room for so many. A sequence whose step is under way stays."""
         now = time.monotonic()
-        for number, sequence in list(self._sequences.items()):
+        gone = []
+        for number, sequence in self._sequences.items():  # stepped longest ago first
             idle = self._max_idle_s is not None and now - sequence._used > self._max_idle_s
-            full = self._max_count is not None and len(self._sequences) + room > self._max_count
-            if not idle and not full:
-                return
-            if sequence._busy:
-                continue
+            left = len(self._sequences) - len(gone) + room
+            if not idle and (self._max_count is None or left <= self._max_count):
+                break
+            if not sequence._busy:
+                gone.append(number)
+        for number in gone:
             del self._sequences[number]
-            self._evicted += 1
+        self._evicted += len(gone)
 
     def _begin(self, sequence: Sequence) -> dict[str, NDArray[np.generic]]:
         with self._lock:
