@@ -113,7 +113,7 @@ class Sequences:
     def _evict(self, room: int) -> None:
         """With the lock: make room for so many. A sequence whose step is under way stays."""
         now = time.monotonic()
-        gone = []
+        gone: list[int] = []
         for number, sequence in self._sequences.items():  # stepped longest ago first
             idle = self._max_idle_s is not None and now - sequence._used > self._max_idle_s
             left = len(self._sequences) - len(gone) + room
