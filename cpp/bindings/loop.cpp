@@ -123,6 +123,7 @@ PyLoop::PyLoop(py::object binding, const py::dict& options) : binding_(std::move
   loop.spin_ns = read_time(options, "spin_us", 1e3);
   loop.realtime = read_realtime(options["cpus"], options["priority"].cast<int>(),
                                 options["lock_memory"].cast<bool>());
+  if (!options["name"].is_none()) loop.label = utf8(options["name"]);
   std::vector<LoopFeedback> feedback = read_feedback(options);
   std::vector<LoopInput> inputs = read_inputs(options, &loop);
   std::vector<LoopOutput> outputs = read_outputs(options);

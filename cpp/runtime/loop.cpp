@@ -29,6 +29,10 @@ void add(std::atomic<uint64_t>& counter, int64_t count) noexcept {
   counter.fetch_add(static_cast<uint64_t>(count), std::memory_order_relaxed);
 }
 
+// Names of Miss, for programs.
+constexpr std::array<const char*, kMissCauses> kCauses{"woke_late", "ran_long", "run_failed",
+                                                       "input_stale"};
+
 const char* text_of(Miss miss) {
   switch (miss) {
     case Miss::kWokeLate:
@@ -85,6 +89,16 @@ Loop::Loop(Context& context, std::string name, std::vector<LoopInput> inputs,
     }
   }
   watched_ = has_safe_ && options_.deadline_ns > 0;
+  const std::string& label = options_.label.empty() ? name_ : options_.label;
+  const metrics::Labels labels{{"loop", label}};
+  published_.push_back(metrics::publish("zerolane_loop_runs_total", labels, runs_));
+  for (size_t i = 0; i < kMissCauses; ++i) {
+    published_.push_back(metrics::publish("zerolane_loop_missed_ticks_total",
+                                          {{"loop", label}, {"cause", kCauses[i]}}, missed_[i]));
+  }
+  published_.push_back(metrics::publish("zerolane_loop_run_seconds", labels, call));
+  published_.push_back(metrics::publish("zerolane_loop_late_seconds", labels, late));
+  published_.push_back(metrics::publish("zerolane_loop_age_seconds", labels, age));
 }
 
 std::vector<Refusal> Loop::start() {
@@ -144,8 +158,8 @@ LoopCounts Loop::counts() const noexcept {
   };
   const int64_t began = run_began_ns_.load(std::memory_order_relaxed);
   LoopCounts counts{
-      read(ticks_), read(runs_), read(waiting_), {}, read(stale_reads_), read(safe_outputs_), 0};
-  for (size_t i = 0; i < kMissCauses; ++i) counts.missed[i] = read(missed_[i]);
+      read(ticks_), runs_.value(), read(waiting_), {}, read(stale_reads_), read(safe_outputs_), 0};
+  for (size_t i = 0; i < kMissCauses; ++i) counts.missed[i] = missed_[i].value();
   if (began != 0) counts.running_ns = std::max<int64_t>(now_ns() - began, 0);
   return counts;
 }
@@ -232,7 +246,7 @@ bool Loop::sleep_until(int64_t due_ns) const noexcept {
 }
 
 void Loop::count_missed(Miss miss, int64_t count) noexcept {
-  add(missed_[static_cast<size_t>(miss)], count);
+  missed_[static_cast<size_t>(miss)].add(static_cast<uint64_t>(count));
 }
 
 void Loop::run_at_rate() {
@@ -346,7 +360,7 @@ bool Loop::run_context(int64_t* taken_ns) {
   *taken_ns = now_ns() - begin;
   run_began_ns_.store(0, std::memory_order_relaxed);
   call.record(*taken_ns);
-  add(runs_, 1);
+  runs_.add();
   return good;
 }
 

@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "core/metric_registry.h"
 #include "core/metrics.h"
 #include "core/session.h"
 #include "runtime/mailbox.h"
@@ -59,6 +60,7 @@ struct LoopOptions {
   int64_t max_age_ns = 0;   // of the oldest input; 0: any
   int64_t spin_ns = 0;      // how long before a tick the thread no longer sleeps
   RealtimeOptions realtime;
+  std::string label = {};  // of its metrics; empty: the name
 };
 
 // Counts since the start, each read by itself.
@@ -152,12 +154,13 @@ class Loop : public std::enable_shared_from_this<Loop> {
   std::vector<Refusal> refused_;  // written before ready_
 
   std::atomic<uint64_t> ticks_{0};
-  std::atomic<uint64_t> runs_{0};
   std::atomic<uint64_t> waiting_{0};
-  std::array<std::atomic<uint64_t>, kMissCauses> missed_{};
   std::atomic<uint64_t> stale_reads_{0};
   std::atomic<uint64_t> safe_outputs_{0};
   std::atomic<int64_t> run_began_ns_{0};
+  Counter runs_;
+  std::array<Counter, kMissCauses> missed_;
+  std::vector<metrics::Registration> published_;  // behind what they refer to
 
   mutable std::mutex mutex_;  // guards error_; taken by the loop's thread in failures alone
   std::exception_ptr error_;

@@ -57,6 +57,25 @@ def test_the_page_of_the_design() -> None:
     assert loop.outputs["y"].read().value.shape == (1, 3)  # still there
 
 
+def test_metrics_of_a_loop() -> None:
+    name = "loop of the metrics"
+    with zl.Loop(models.doubler().bind(x=(1, 3)), rate_hz=2000, name=name) as loop:
+        loop.inputs["x"].write(X)
+        until(lambda: loop.stats().runs >= 20)
+    stats = loop.stats()
+
+    def one(metric: str, **labels: str) -> dict[str, Any]:
+        series = zl.metrics()[metric]["series"]
+        return next(s for s in series if s["labels"] == {"loop": name, **labels})
+
+    assert one("zerolane_loop_runs_total")["value"] == stats.runs
+    assert one("zerolane_loop_run_seconds")["count"] == stats.call_us.count
+    assert one("zerolane_loop_late_seconds")["count"] > 0
+    assert one("zerolane_loop_age_seconds")["count"] > 0
+    for cause, missed in stats.as_dict()["missed"].items():
+        assert one("zerolane_loop_missed_ticks_total", cause=cause)["value"] == missed
+
+
 def test_nothing_runs_before_every_input_was_written() -> None:
     session = models.counter()
     with zl.Loop(session.bind(), rate_hz=5000) as loop:

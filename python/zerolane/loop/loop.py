@@ -49,7 +49,8 @@ class Loop:
     feedback: {output: input}: what a tick returned there is that input in the next one, as for
         recurrent state. Those inputs have no mailbox; their first value is what the binding holds.
     inputs: mailboxes to take in place of new ones: another loop's output, another process's.
-    name: makes the mailboxes readable from other processes: `zl.Mailbox.open("NAME/TENSOR")`.
+    name: makes the mailboxes readable from other processes: `zl.Mailbox.open("NAME/TENSOR")`; also
+        the label of its metrics, which is the model's name without.
     spin_us: the thread no longer sleeps that long before a tick (after one, with a trigger), at the
         price of that much of a CPU; 10,000 at most, 0 by default.
     cpus, priority, lock_memory: as in `zl.realtime`, for the loop's thread.
