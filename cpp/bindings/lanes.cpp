@@ -3,6 +3,7 @@
 
 #include <pybind11/stl.h>
 
+#include <deque>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -35,11 +36,27 @@ class Slots final : public FrameHome {
   // Null if there is none.
   std::unique_ptr<CallFrame> try_take() {
     std::lock_guard lock(mutex_);
-    if (idle_.empty()) return nullptr;
-    auto frame = std::move(idle_.back());
-    idle_.pop_back();
-    free_.fetch_sub(1);
-    return frame;
+    return idle_.empty() ? nullptr : take_idle();
+  }
+
+  // Null if there is none: then `queue` receives `token` when there may be one.
+  std::unique_ptr<CallFrame> try_take(std::shared_ptr<CompletionQueue> queue, uint64_t token) {
+    std::lock_guard lock(mutex_);
+    if (idle_.empty()) {
+      listeners_.emplace_back(std::move(queue), token);
+      return nullptr;
+    }
+    return take_idle();
+  }
+
+  // Whoever listened with `queue` and `token` wants no frame any more; what it was told goes to
+  // the next.
+  void pass_on(const std::shared_ptr<CompletionQueue>& queue, uint64_t token) {
+    {
+      std::lock_guard lock(mutex_);
+      if (std::erase(listeners_, Listener{queue, token}) > 0 || idle_.empty()) return;
+    }
+    tell_one();
   }
 
   void give_back(std::unique_ptr<CallFrame> frame) noexcept override {
@@ -48,7 +65,18 @@ class Slots final : public FrameHome {
       idle_.push_back(std::move(frame));
       free_.fetch_add(1);
     }
-    if (waiters_.load() > 0) futex::wake(free_, 1);
+    tell_one();
+  }
+
+  // No more frames: all that wait look again.
+  void tell_all() {
+    std::deque<Listener> listeners;
+    {
+      std::lock_guard lock(mutex_);
+      listeners.swap(listeners_);
+    }
+    for (const auto& [queue, token] : listeners) queue->push(token);
+    futex::wake_all(free_);
   }
 
   // Sleeps until there may be one, or `until_ns`.
@@ -59,9 +87,32 @@ class Slots final : public FrameHome {
   }
 
  private:
+  using Listener = std::pair<std::shared_ptr<CompletionQueue>, uint64_t>;
+
+  std::unique_ptr<CallFrame> take_idle() {
+    auto frame = std::move(idle_.back());
+    idle_.pop_back();
+    free_.fetch_sub(1);
+    return frame;
+  }
+
+  // A frame is idle. A thread and a listener are told, as either may want it no more.
+  void tell_one() noexcept {
+    if (waiters_.load() > 0) futex::wake(free_, 1);
+    Listener listener;
+    {
+      std::lock_guard lock(mutex_);
+      if (listeners_.empty()) return;
+      listener = std::move(listeners_.front());
+      listeners_.pop_front();
+    }
+    listener.first->push(listener.second);
+  }
+
   const size_t count_;
-  std::mutex mutex_;  // guards idle_
+  std::mutex mutex_;  // guards idle_ and listeners_
   std::vector<std::unique_ptr<CallFrame>> idle_;
+  std::deque<Listener> listeners_;  // event loops that wait for a frame
   std::atomic<uint32_t> free_{0};
   std::atomic<uint32_t> waiters_{0};
 };
@@ -104,23 +155,31 @@ class PyLanes {
     auto& session = session_.cast<PySession&>();
     session.check_fork();
     drain_finished();
-    CallOptions options;
-    options.copy = session.copy();
-    options.deadline_ns = deadline_from(deadline_ms);
     if (closed_) throw_closed();
-    PendingCall* call =
-        prepare_call(session_, take_slot(), slots_, args.ptr(),
-                     kwargs.is_none() ? nullptr : kwargs.ptr(), options, lanes_->options().spin_ns);
-    if (!lanes_->push(*call)) {
-      call->take_back();
-      throw_closed();
-    }
-    return make_future(call);
+    const int64_t deadline_ns = deadline_from(deadline_ms);
+    return send(take_slot(), args, kwargs, deadline_ns);
+  }
+
+  // The same, or where no slot is free None: then `queue` receives `token` when there may be one.
+  py::object try_submit(const py::tuple& args, const py::object& kwargs,
+                        const py::object& deadline_ms, std::shared_ptr<CompletionQueue> queue,
+                        uint64_t token) {
+    session_.cast<PySession&>().check_fork();
+    drain_finished();
+    if (closed_) throw_closed();
+    const int64_t deadline_ns = deadline_from(deadline_ms);
+    auto frame = slots_.try_take(std::move(queue), token);
+    return frame ? send(std::move(frame), args, kwargs, deadline_ns) : py::none();
+  }
+
+  void pass_on(const std::shared_ptr<CompletionQueue>& queue, uint64_t token) {
+    slots_.pass_on(queue, token);
   }
 
   void close(bool cancel) {
     closed_ = true;
     if (forked_since(generation_)) return;
+    slots_.tell_all();
     {
       ReleaseGil release;
       lanes_->close(cancel);
@@ -160,6 +219,21 @@ class PyLanes {
   size_t count() const noexcept { return lanes_->count(); }
 
  private:
+  py::object send(std::unique_ptr<CallFrame> frame, const py::tuple& args, const py::object& kwargs,
+                  int64_t deadline_ns) {
+    CallOptions options;
+    options.copy = session_.cast<PySession&>().copy();
+    options.deadline_ns = deadline_ns;
+    PendingCall* call =
+        prepare_call(session_, std::move(frame), slots_, args.ptr(),
+                     kwargs.is_none() ? nullptr : kwargs.ptr(), options, lanes_->options().spin_ns);
+    if (!lanes_->push(*call)) {
+      call->take_back();
+      throw_closed();
+    }
+    return make_future(call);
+  }
+
   [[noreturn]] void throw_closed() const {
     const std::string& model = session_.cast<PySession&>().session()->name();
     throw make_error(Code::kUnavailable, "submitting a call to lanes of " + model,
@@ -209,6 +283,9 @@ void bind_lanes(py::module_& module) {
            }),
            "session"_a, "count"_a, "slots"_a, "cpus"_a, "spin_us"_a)
       .def("_submit", checked(&PyLanes::submit), "args"_a, "kwargs"_a, "deadline_ms"_a)
+      .def("_try_submit", checked(&PyLanes::try_submit), "args"_a, "kwargs"_a, "deadline_ms"_a,
+           "queue"_a, "token"_a)
+      .def("_pass_on", checked(&PyLanes::pass_on), "queue"_a, "token"_a)
       .def("_close", checked(&PyLanes::close), "cancel"_a)
       .def("_stats", checked(&PyLanes::stats))
       .def_property_readonly("count", checked(&PyLanes::count))

@@ -177,6 +177,62 @@ def test_from_coroutines(double: zl.Session) -> None:
             np.testing.assert_array_equal(y, 2 * x)
 
 
+def test_coroutines_wait_for_slots_without_the_event_loop(loop: zl.Session) -> None:
+    ticks = 0
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            await asyncio.sleep(0)
+            ticks += 1
+
+    async def main(lanes: zl.Lanes) -> list[Any]:
+        beside = asyncio.ensure_future(tick())
+        calls = [asyncio.ensure_future(lanes.arun(np.array(n), X)) for n in range(30)]
+        while lanes.stats()["in_flight"] < 2 or ticks < 10:
+            await asyncio.sleep(0)
+        for n in (7, 29):  # one that may be in flight or wait, and the last, which waits
+            calls[n].cancel()
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        beside.cancel()
+        return results
+
+    with zl.Lanes(loop, 1, slots=2) as lanes:
+        results = asyncio.run(main(lanes))
+        for n, y in enumerate(results):
+            if n not in (7, 29):
+                np.testing.assert_array_equal(y, np.roll(X, n, -1))
+        assert isinstance(results[29], asyncio.CancelledError)
+        assert lanes.stats()["in_flight"] == 0
+
+
+def test_a_deadline_passes_while_a_coroutine_waits_for_a_slot(loop: zl.Session) -> None:
+    async def main(lanes: zl.Lanes) -> None:
+        first = lanes.submit(FOREVER, X)
+        late = asyncio.ensure_future(lanes.arun(np.array(1), X, deadline_ms=5))
+        await asyncio.sleep(0.05)
+        assert not late.done()
+        first.cancel()
+        with pytest.raises(zl.DeadlineExceeded):
+            await late
+
+    with zl.Lanes(loop, 1, slots=1) as lanes:
+        asyncio.run(main(lanes))
+
+
+def test_closing_wakes_coroutines_that_wait_for_slots(loop: zl.Session) -> None:
+    async def main(lanes: zl.Lanes) -> None:
+        first = lanes.submit(FOREVER, X)
+        waiting = [asyncio.ensure_future(lanes.arun(np.array(1), X)) for _ in range(5)]
+        await asyncio.sleep(0)
+        await asyncio.to_thread(lanes.close, cancel=True)
+        results = await asyncio.gather(*waiting, return_exceptions=True)
+        assert all(isinstance(r, zl.Unavailable | zl.Cancelled) for r in results), results
+        assert first.done()
+
+    asyncio.run(main(zl.Lanes(loop, 1, slots=1)))
+
+
 def test_many_threads(double: zl.Session) -> None:
     wrong: list[int] = []
 

@@ -71,12 +71,11 @@ class Lanes(_native.Lanes):
     async def arun(self, /, *args: Any, deadline_ms: float | None = None, **inputs: Any) -> Any:
         """Like `submit`, awaited. Cancelling the task ends the run.
 
-        It waits for a slot as `submit` does, and the event loop with it: give at least as many
-        `slots` as callers, or use a `Batcher`, which never blocks.
+        Where no slot is free it waits for one, and the event loop goes on meanwhile.
         """
-        from zerolane.model.asyncio import wait
+        from zerolane.model.asyncio import submit, wait
 
-        return await wait(self._submit(args, inputs or None, deadline_ms))
+        return await wait(await submit(self, args, inputs or None, deadline_ms))
 
     def map(
         self,
