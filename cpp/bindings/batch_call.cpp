@@ -15,9 +15,6 @@ namespace py = pybind11;
 namespace zerolane::bindings {
 namespace {
 
-// Up to here a copy costs less than an array that shares the run's memory.
-constexpr size_t kCopied = 16384;
-
 int priority_from(py::handle given) {
   const long value = PyLong_Check(given.ptr()) != 0 ? PyLong_AsLong(given.ptr()) : 99;
   if (value >= BatchQueue::kLeast && value <= BatchQueue::kMost) return static_cast<int>(value);
@@ -46,8 +43,8 @@ void BatchCall::complete() noexcept {
   }
 }
 
-BatchCalls::BatchCalls(PySession& session, const Batcher& batcher)
-    : session_(session), batcher_(batcher) {
+BatchCalls::BatchCalls(PySession& session, const Batcher& batcher, size_t copied)
+    : session_(session), batcher_(batcher), copied_(copied) {
   const auto& inputs = session.session()->inputs();
   for (const TensorSpec& output : session.session()->outputs()) {
     auto& cuts = cuts_.emplace_back();
@@ -71,7 +68,7 @@ BatchCalls::~BatchCalls() {
 void BatchCalls::give_back(BatchCall* call) noexcept {
   call->owners.clear();
   call->like = py::object();
-  call->outputs.clear();
+  call->drop_outputs();
   call->error = nullptr;
   call->future = py::object();
   call->loop.reset();
@@ -141,7 +138,7 @@ BatchCall* BatchCalls::take(PyObject* const* args, Py_ssize_t count, PyObject* k
 }
 
 py::object BatchCalls::output(const BatchCall& call, size_t index) const {
-  const Tensor& all = call.outputs[index];
+  const Tensor& all = call.outputs()[index];
   const auto axis = static_cast<size_t>(batcher_.model().axes.outputs[index]);
   Shape shape = with_extent(all.shape(), axis, call.rows());
   bool cut = false;
@@ -154,7 +151,7 @@ py::object BatchCalls::output(const BatchCall& call, size_t index) const {
   }
   const size_t bytes = dtype_bytes(all.dtype(), shape.count());
   const bool together = axis == 0 && !cut;  // in one piece
-  if (together && bytes > kCopied) {
+  if (together && bytes > copied_) {
     const size_t row = all.bytes() / static_cast<size_t>(std::max<int64_t>(all.shape()[0], 1));
     auto* data = static_cast<std::byte*>(all.data()) + row * static_cast<size_t>(call.first);
     return to_python(Tensor(std::make_shared<Storage>(data, all.storage()->device(), all.storage()),
@@ -182,9 +179,10 @@ py::object BatchCalls::output(const BatchCall& call, size_t index) const {
 
 py::object BatchCalls::result(BatchCall& call) {
   if (call.error) std::rethrow_exception(call.error);
-  if (!call.dict && call.outputs.size() == 1) return output(call, 0);
+  const size_t count = call.outputs().size();
+  if (!call.dict && count == 1) return output(call, 0);
   std::vector<py::object> results;
-  for (size_t i = 0; i < call.outputs.size(); ++i) results.push_back(output(call, i));
+  for (size_t i = 0; i < count; ++i) results.push_back(output(call, i));
   return call.dict ? session_.as_dict(results) : session_.as_arrays(results);
 }
 

@@ -35,7 +35,10 @@ class BatchCall final : public BatchRequest {
 // Reads the arguments of a call into requests, and results out of them. With the GIL.
 class BatchCalls {
  public:
-  BatchCalls(PySession& session, const Batcher& batcher);
+  // Results of more than `copied` bytes are views of the run's output where they lie in one piece.
+  BatchCalls(PySession& session, const Batcher& batcher, size_t copied);
+  static constexpr size_t kCheapCopy = 16384;  // costs less than an array that shares memory
+
   ~BatchCalls();
   BatchCalls(const BatchCalls&) = delete;
   BatchCalls& operator=(const BatchCalls&) = delete;
@@ -60,6 +63,7 @@ class BatchCalls {
 
   PySession& session_;
   const Batcher& batcher_;
+  const size_t copied_;
   std::vector<std::vector<Cut>> cuts_;  // of each output
   BatchCall* free_ = nullptr;
 };

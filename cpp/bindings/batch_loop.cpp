@@ -26,12 +26,16 @@ bool call(py::handle future, PyObject* name, PyObject* argument) {
   return result != nullptr;
 }
 
-bool is_done(py::handle future) {
-  static PyObject* const name = interned("done");
+bool ask(py::handle future, PyObject* name) {
   const auto answer =
       py::reinterpret_steal<py::object>(PyObject_CallMethodNoArgs(future.ptr(), name));
   if (!answer) throw py::error_already_set();
   return answer.ptr() == Py_True;
+}
+
+bool is_done(py::handle future) {
+  static PyObject* const name = interned("done");
+  return ask(future, name);
 }
 
 }  // namespace
@@ -56,6 +60,9 @@ std::shared_ptr<BatchLoop> BatchLoop::make(py::object loop, Batcher& batcher, Ba
   // The loop's callbacks keep the object, and with it the descriptor, as long as they may come.
   made->flush_ = py::cpp_function([self = std::weak_ptr<BatchLoop>(made)] {
     if (const auto alive = self.lock()) alive->flush();
+  });
+  made->on_done_ = py::cpp_function([self = std::weak_ptr<BatchLoop>(made)](py::handle future) {
+    if (const auto alive = self.lock()) alive->on_done(future);
   });
   made->loop_.attr("add_reader")(made->ready_.descriptor(),
                                  py::cpp_function([made] { made->on_ready(); }));
@@ -96,7 +103,7 @@ void BatchLoop::completed(BatchCall& call) noexcept {
 void BatchLoop::flush() {
   flushing_.swap(started_);
   here_.reserve(flushing_.size() + batcher_->waiting());
-  bool any = false;
+  size_t sent = 0;
   for (BatchCall* call : flushing_) {
     if (is_done(call->future)) {  // its task was cancelled
       calls_->give_back(call);
@@ -104,23 +111,40 @@ void BatchLoop::flush() {
     }
     try {
       batcher_->enqueue(*call);
-      any = true;
+      flushing_[sent++] = call;
     } catch (...) {
       call->error = std::current_exception();
       deliver(call);
     }
   }
-  flushing_.clear();
-  if (!any) return;
+  flushing_.resize(sent);
+  if (sent == 0) return;
   bool ran = false;
   if (runs_are_short(*batcher_, calls_->gil_mode())) {
     t_flushing = this;
     ran = batcher_->run_here();
     t_flushing = nullptr;
   }
-  if (!ran) batcher_->wake();
+  if (!ran) {
+    batcher_->wake();
+    // They may wait for long. None is given back before this thread's next turn.
+    static PyObject* const name = interned("add_done_callback");
+    for (const BatchCall* each : flushing_) {
+      if (!call(each->future, name, on_done_.ptr())) throw py::error_already_set();
+    }
+  }
+  flushing_.clear();
   for (size_t i = 0; i < here_.size(); ++i) deliver(here_[i]);
   here_.clear();
+}
+
+void BatchLoop::on_done(py::handle future) {
+  static PyObject* const name = interned("cancelled");
+  if (batcher_ == nullptr || !ask(future, name)) return;
+  batcher_->cancel([future](const BatchRequest& request) {
+    const auto* call = dynamic_cast<const BatchCall*>(&request);
+    return call != nullptr && call->future.is(future);
+  });
 }
 
 void BatchLoop::on_ready() {

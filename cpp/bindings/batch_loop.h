@@ -37,9 +37,11 @@ class BatchLoop : public std::enable_shared_from_this<BatchLoop> {
   void flush();
   void on_ready();
   void deliver(BatchCall* call);
+  // Takes the request out of the queue where its future was cancelled.
+  void on_done(pybind11::handle future);
   void fail(BatchCall* call);  // with the Python error that is set
 
-  pybind11::object loop_, create_future_, call_soon_, flush_;
+  pybind11::object loop_, create_future_, call_soon_, flush_, on_done_;
   Batcher* batcher_;  // null once it is gone
   BatchCalls* calls_;
   CompletionQueue ready_;

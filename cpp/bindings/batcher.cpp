@@ -31,10 +31,10 @@ std::set<PyBatcher*>& open_batchers() {
 
 class PyBatcher {
  public:
-  PyBatcher(py::object session, BatchOptions options)
+  PyBatcher(py::object session, BatchOptions options, size_t copied)
       : session_(std::move(session)),
         batcher_(std::make_unique<Batcher>(model().session(), std::move(options))),
-        calls_(model(), *batcher_) {
+        calls_(model(), *batcher_, copied) {
     std::lock_guard lock(g_mutex);
     open_batchers().insert(this);
   }
@@ -206,7 +206,7 @@ std::unique_ptr<PyBatcher> make_batcher(
     py::object session, size_t max_batch, double max_delay_ms, size_t max_queue, size_t lanes,
     std::vector<int> cpus, double spin_us,
     const std::vector<std::pair<std::string, std::vector<int64_t>>>& buckets,
-    const std::vector<py::bytes>& pads) {
+    const std::vector<py::bytes>& pads, bool copy) {
   auto& model = session.cast<PySession&>();
   model.check_fork();
   BatchOptions options;
@@ -222,7 +222,8 @@ std::unique_ptr<PyBatcher> make_batcher(
     const auto* data = reinterpret_cast<const std::byte*>(bytes.data());
     options.pads.emplace_back(data, data + bytes.size());
   }
-  return std::make_unique<PyBatcher>(std::move(session), std::move(options));
+  return std::make_unique<PyBatcher>(std::move(session), std::move(options),
+                                     copy ? SIZE_MAX : BatchCalls::kCheapCopy);
 }
 
 }  // namespace
@@ -236,11 +237,12 @@ void bind_batcher(py::module_& module) {
   using namespace py::literals;
   auto setup =
       py::custom_type_setup([](PyHeapTypeObject* type) { type->ht_type.tp_call = call_slot; });
-  auto type = py::class_<PyBatcher>(module, "Batcher", setup)
-                  .def(py::init(&make_batcher), "session"_a, "max_batch"_a, "max_delay_ms"_a,
-                       "max_queue"_a, "lanes"_a, "cpus"_a, "spin_us"_a, "buckets"_a, "pads"_a)
-                  .def("_close", checked(&PyBatcher::close), "cancel"_a)
-                  .def("_stats", checked(&PyBatcher::stats));
+  auto type =
+      py::class_<PyBatcher>(module, "Batcher", setup)
+          .def(py::init(&make_batcher), "session"_a, "max_batch"_a, "max_delay_ms"_a, "max_queue"_a,
+               "lanes"_a, "cpus"_a, "spin_us"_a, "buckets"_a, "pads"_a, "copy"_a)
+          .def("_close", checked(&PyBatcher::close), "cancel"_a)
+          .def("_stats", checked(&PyBatcher::stats));
   const auto method = py::reinterpret_steal<py::object>(
       PyDescr_NewMethod(reinterpret_cast<PyTypeObject*>(type.ptr()), &g_arun));
   type.attr("arun") = method;

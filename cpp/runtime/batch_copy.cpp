@@ -12,6 +12,20 @@ void copy_block(const View& to, int64_t to_first, const View& from, int64_t from
   const size_t rank = block.rank();
   const size_t element = dtype_bytes(to.dtype, 1);
   if (block.count() == 0) return;
+  if (axis == 0 && rank > 0) {  // usually whole rows
+    size_t row = element;
+    bool whole = true;
+    for (size_t d = 1; d < rank; ++d) {
+      whole &= block[d] == to.shape[d] && block[d] == from.shape[d];
+      row *= static_cast<size_t>(block[d]);
+    }
+    if (whole) {
+      std::memcpy(static_cast<std::byte*>(to.data) + static_cast<size_t>(to_first) * row,
+                  static_cast<const std::byte*>(from.data) + static_cast<size_t>(from_first) * row,
+                  static_cast<size_t>(block[0]) * row);
+      return;
+    }
+  }
   // From which axis on the block is one piece in both.
   size_t split = rank;
   while (split > 0) {

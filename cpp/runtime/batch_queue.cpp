@@ -36,15 +36,19 @@ void BatchQueue::unlink(List& list, BatchRequest* before, BatchRequest& request)
   rows_ -= static_cast<size_t>(request.rows_);
 }
 
-bool BatchQueue::remove(BatchRequest& request) noexcept {
-  List& list = lists_[static_cast<size_t>(level_of(request))];
-  BatchRequest* before = nullptr;
-  for (BatchRequest* at = list.head; at != nullptr; before = at, at = at->next_) {
-    if (at != &request) continue;
-    unlink(list, before, request);
-    return true;
+BatchRequest* BatchQueue::remove(const std::function<bool(const BatchRequest&)>& is_it) {
+  for (uint32_t left = filled_; left != 0;) {
+    const int level = std::bit_width(left) - 1;
+    left &= ~(1U << level);
+    List& list = lists_[static_cast<size_t>(level)];
+    BatchRequest* before = nullptr;
+    for (BatchRequest* at = list.head; at != nullptr; before = at, at = at->next_) {
+      if (!is_it(*at)) continue;
+      unlink(list, before, *at);
+      return at;
+    }
   }
-  return false;
+  return nullptr;
 }
 
 BatchRequest* BatchQueue::front() const noexcept {

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "runtime/batch_request.h"
@@ -16,8 +17,8 @@ class BatchQueue {
   static constexpr int kMost = 7;
 
   void push(BatchRequest& request) noexcept;
-  // Whether it was waiting, and is not any more.
-  bool remove(BatchRequest& request) noexcept;
+  // Takes out the first that `is_it` holds for, by priority, then by age; null for none.
+  BatchRequest* remove(const std::function<bool(const BatchRequest&)>& is_it);
   // The request that is next, null if there is none.
   BatchRequest* front() const noexcept;
   size_t count() const noexcept { return count_; }

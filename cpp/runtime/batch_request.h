@@ -21,6 +21,7 @@ struct BatchGroup {
   std::vector<Shape> shapes;   // of each input as a run gets it; its extent of the batch is 0
   std::vector<bool> given;     // inputs that are not left out
   std::vector<bool> shared;    // inputs that are given and have no batch dimension
+  std::vector<bool> padded;    // inputs with an axis that is padded to a bucket
   std::vector<Shape> outputs;  // of each output, the same way; once `known`
   std::atomic<bool> known{false};
   BatchSizes sizes;
@@ -29,7 +30,8 @@ struct BatchGroup {
 
 // One caller's share of a run. The caller owns it, fills the first part and keeps it and the
 // inputs' memory until complete() was called; it can be used again then, and keeps its memory.
-class BatchRequest {
+// On lines of its own, what the queue looks at on one of them: two threads hand it to and fro.
+class alignas(64) BatchRequest {
  public:
   BatchRequest() = default;
   virtual ~BatchRequest() = default;
@@ -38,14 +40,21 @@ class BatchRequest {
 
   // One entry an input of the session, host memory; no data and dtype kNone: left out.
   std::vector<View> inputs;
-  int priority = 0;                // higher ones run first; -8 to 7
-  int64_t deadline_ns = kForever;  // on the clock of now_ns(); it is not begun after it
 
-  // The result, once complete() was called. Result i is `rows()` rows of outputs[i] from `first`
-  // on, along the batch axis.
+  // The result, once complete() was called. Without an error, result i is `rows()` rows of
+  // outputs()[i] from `first` on, along the batch axis.
   std::exception_ptr error;
-  std::vector<Tensor> outputs;
   int64_t first = 0;
+  const std::vector<Tensor>& outputs() const noexcept { return *outputs_; }
+  // Lets go of them, and so does the next prepare().
+  void drop_outputs() noexcept { outputs_.reset(); }
+
+ private:
+  std::shared_ptr<const std::vector<Tensor>> outputs_;
+
+ public:
+  int64_t deadline_ns = kForever;  // on the clock of now_ns(); it is not begun after it
+  int priority = 0;                // higher ones run first; -8 to 7
 
   int64_t rows() const noexcept { return rows_; }
   const std::shared_ptr<BatchGroup>& group() const noexcept { return group_; }

@@ -2,7 +2,6 @@
 #include "runtime/batch_run.h"
 
 #include <algorithm>
-#include <atomic>
 #include <string>
 #include <utility>
 #include <variant>
@@ -11,6 +10,18 @@
 #include "runtime/batch_copy.h"
 
 namespace zerolane {
+namespace {
+
+// Whether nobody else holds it; then what others did with it is over and seen here. (Counting up
+// and down orders memory as looking at the count does not.)
+template <typename T>
+bool held_alone(const std::shared_ptr<T>& held) {
+  if (held.use_count() != 1) return false;
+  std::shared_ptr<T>(held).reset();
+  return true;
+}
+
+}  // namespace
 
 void BatchGroup::learn(const std::vector<Tensor>& results, const std::vector<int>& axes) {
   std::lock_guard lock(mutex);
@@ -22,24 +33,35 @@ void BatchGroup::learn(const std::vector<Tensor>& results, const std::vector<int
   known.store(true, std::memory_order_release);
 }
 
-Tensor BatchRun::Ring::take(DType dtype, const Shape& shape, size_t axis, int64_t most) {
-  const size_t bytes = dtype_bytes(dtype, shape.count());
-  for (size_t i = 0; i < pieces_.size(); ++i) {
-    Piece& piece = pieces_[next_];
-    next_ = next_ + 1 < pieces_.size() ? next_ + 1 : 0;
-    if (piece.bytes < bytes || piece.storage.use_count() != 1) continue;
-    // Whoever held it has read its last byte before letting go.
-    std::atomic_thread_fence(std::memory_order_acquire);
-    return {piece.storage, dtype, shape};
+Tensor BatchRun::Piece::take(DType dtype, const Shape& shape, size_t axis, int64_t most) {
+  if (const size_t wanted = dtype_bytes(dtype, shape.count()); bytes < wanted || !storage) {
+    const Tensor made =
+        Tensor::make_host(dtype, with_extent(shape, axis, std::max(most, shape[axis])));
+    storage = made.storage();
+    bytes = made.bytes();
   }
-  const Tensor made =
-      Tensor::make_host(dtype, with_extent(shape, axis, std::max(most, shape[axis])));
-  if (pieces_.size() < kMost) {
-    pieces_.push_back({made.storage(), made.bytes()});
+  return {storage, dtype, shape};
+}
+
+std::shared_ptr<BatchRun::Outputs> BatchRun::spare_outputs() {
+  for (size_t i = 0; i < made_.size(); ++i) {
+    const std::shared_ptr<Outputs>& each = made_[next_made_];
+    next_made_ = next_made_ + 1 < made_.size() ? next_made_ + 1 : 0;
+    if (!held_alone(each)) continue;
+    for (Tensor& tensor : each->tensors) tensor = Tensor();
+    // Results that share the memory may outlive their requests.
+    const auto free = [](const Piece& piece) {
+      return piece.storage == nullptr || held_alone(piece.storage);
+    };
+    if (std::ranges::all_of(each->memory, free)) return each;
+  }
+  auto made = std::make_shared<Outputs>(requested_.size());
+  if (made_.size() < kMostOutputs) {
+    made_.push_back(made);
   } else {
-    pieces_[next_] = {made.storage(), made.bytes()};  // whoever holds the old one keeps it
+    made_[next_made_] = made;  // whoever holds the old one keeps it
   }
-  return {made.storage(), dtype, shape};
+  return made;
 }
 
 BatchRun::BatchRun(const BatchModel& model, size_t most)
@@ -47,10 +69,7 @@ BatchRun::BatchRun(const BatchModel& model, size_t most)
       most_(static_cast<int64_t>(most)),
       context_(model.session->make_context()),
       joined_(model.session->inputs().size()),
-      results_(model.session->outputs().size()),
-      held_(joined_.size()),
-      outputs_(results_.size()),
-      requested_(results_.size()) {}
+      requested_(model.session->outputs().size()) {}
 
 void BatchRun::join(std::span<BatchRequest* const> requests, int64_t rows) {
   const BatchRequest& first = *requests.front();
@@ -69,10 +88,12 @@ void BatchRun::join(std::span<BatchRequest* const> requests, int64_t rows) {
       context_->set_input(i, only);
       continue;
     }
-    held_[i] = joined_[i].take(only.dtype, with_extent(group.shapes[i], at, rows), at, most_);
-    const View to = held_[i].view();
+    const Tensor joined =
+        joined_[i].take(only.dtype, with_extent(group.shapes[i], at, rows), at, most_);
+    const View to = joined.view();
     bool padded = false;
     for (const BatchRequest* request : requests) {
+      if (!group.padded[i]) break;
       padded |= !(with_extent(request->inputs[i].shape, at, 0) == group.shapes[i]);
     }
     if (padded) fill(to, model_.pads[i]);
@@ -81,29 +102,30 @@ void BatchRun::join(std::span<BatchRequest* const> requests, int64_t rows) {
       copy_block(to, row, request->inputs[i], 0, at, request->inputs[i].shape);
       row += request->rows();
     }
-    context_->set_input(i, to);
+    context_->bind_input(i, to);  // nobody else has it, so it may stay bound
   }
 }
 
-void BatchRun::give_outputs(const BatchGroup& group, int64_t rows) {
+void BatchRun::give_outputs(const BatchGroup& group, int64_t rows, Outputs& outputs) {
   const bool known = group.known.load(std::memory_order_acquire);
-  for (size_t i = 0; i < results_.size(); ++i) {
+  for (size_t i = 0; i < requested_.size(); ++i) {
     requested_[i] = !known || !model_.session->predictable(i);
     if (requested_[i]) {
       context_->request_output(i);
       continue;
     }
     const auto axis = static_cast<size_t>(model_.axes.outputs[i]);
-    outputs_[i] = results_[i].take(model_.session->outputs()[i].dtype,
-                                   with_extent(group.outputs[i], axis, rows), axis, most_);
-    context_->set_output(i, outputs_[i].view());
+    outputs.tensors[i] = outputs.memory[i].take(
+        model_.session->outputs()[i].dtype, with_extent(group.outputs[i], axis, rows), axis, most_);
+    context_->set_output(i, outputs.tensors[i].view());
   }
 }
 
-void BatchRun::take_outputs(std::span<BatchRequest* const> requests, int64_t rows) {
+void BatchRun::take_outputs(std::span<BatchRequest* const> requests, int64_t rows,
+                            Outputs& outputs) {
   BatchGroup& group = *requests.front()->group();
   const auto& specs = model_.session->outputs();
-  for (size_t i = 0; i < results_.size(); ++i) {
+  for (size_t i = 0; i < requested_.size(); ++i) {
     if (!requested_[i]) continue;
     Value value = context_->take_output(i);
     auto* tensor = std::get_if<Tensor>(&value);
@@ -116,10 +138,12 @@ void BatchRun::take_outputs(std::span<BatchRequest* const> requests, int64_t row
                            std::to_string(axis),
                        "a batcher cannot serve this model; call the session itself", specs[i].name);
     }
-    outputs_[i] = std::move(*tensor);
+    outputs.tensors[i] = std::move(*tensor);
   }
   // What this run showed serves the next ones. Runs of one group may end at once on several lanes.
-  if (!group.known.load(std::memory_order_acquire)) group.learn(outputs_, model_.axes.outputs);
+  if (!group.known.load(std::memory_order_acquire)) {
+    group.learn(outputs.tensors, model_.axes.outputs);
+  }
 }
 
 int64_t BatchRun::run(std::span<BatchRequest* const> requests) noexcept {
@@ -129,31 +153,29 @@ int64_t BatchRun::run(std::span<BatchRequest* const> requests) noexcept {
     for (const BatchRequest* request : requests) rows += request->rows();
     context_->rearm();
     join(requests, rows);
-    give_outputs(*requests.front()->group(), rows);
+    const std::shared_ptr<Outputs> outputs = spare_outputs();
+    give_outputs(*requests.front()->group(), rows, *outputs);
     const int64_t begin = now_ns();
     try {
       context_->run();
     } catch (const Error& error) {
       // The size of an output was learnt, and came out otherwise: once more, as the backend has it.
       if (error.code() != Code::kShapeMismatch || !requests.front()->group()->known.load()) throw;
-      for (size_t i = 0; i < results_.size(); ++i) model_.session->distrust(i);
-      give_outputs(*requests.front()->group(), rows);
+      for (size_t i = 0; i < requested_.size(); ++i) model_.session->distrust(i);
+      give_outputs(*requests.front()->group(), rows, *outputs);
       context_->run();
     }
     taken = now_ns() - begin;
-    take_outputs(requests, rows);
+    take_outputs(requests, rows, *outputs);
     int64_t first = 0;
     for (BatchRequest* request : requests) {
-      request->outputs.resize(outputs_.size());
-      for (size_t i = 0; i < outputs_.size(); ++i) request->outputs[i] = outputs_[i];
+      request->outputs_ = {outputs, &outputs->tensors};
       request->first = first;
       first += request->rows();
     }
   } catch (...) {
     for (BatchRequest* request : requests) request->error = std::current_exception();
   }
-  for (auto& tensor : outputs_) tensor = Tensor();
-  for (auto& tensor : held_) tensor = Tensor();
   return taken;
 }
 

@@ -29,34 +29,33 @@ class BatchRun {
   int64_t run(std::span<BatchRequest* const> requests) noexcept;
 
  private:
-  // Memory that serves again once nobody holds it; new pieces have room for `most` extents on
-  // `axis`.
-  class Ring {
-   public:
+  // Memory that grows to what is asked for.
+  struct Piece {
+    // A tensor in it; new memory has room for `most` extents on `axis`.
     Tensor take(DType dtype, const Shape& shape, size_t axis, int64_t most);
-
-   private:
-    static constexpr size_t kMost = 32;
-    struct Piece {
-      std::shared_ptr<Storage> storage;
-      size_t bytes = 0;
-    };
-    std::vector<Piece> pieces_;
-    size_t next_ = 0;
+    std::shared_ptr<Storage> storage;
+    size_t bytes = 0;
   };
+  // The outputs of one run, all that its requests hold; serves again once nobody holds any.
+  struct Outputs {
+    explicit Outputs(size_t count) : tensors(count), memory(count) {}
+    std::vector<Tensor> tensors;
+    std::vector<Piece> memory;
+  };
+  static constexpr size_t kMostOutputs = 32;
 
+  std::shared_ptr<Outputs> spare_outputs();
   void join(std::span<BatchRequest* const> requests, int64_t rows);
-  void give_outputs(const BatchGroup& group, int64_t rows);
-  void take_outputs(std::span<BatchRequest* const> requests, int64_t rows);
+  void give_outputs(const BatchGroup& group, int64_t rows, Outputs& outputs);
+  void take_outputs(std::span<BatchRequest* const> requests, int64_t rows, Outputs& outputs);
 
   const BatchModel& model_;
   const int64_t most_;
   std::unique_ptr<Context> context_;
-  std::vector<Ring> joined_;   // one an input
-  std::vector<Ring> results_;  // one an output
-  std::vector<Tensor> held_;   // joined inputs of this run
-  std::vector<Tensor> outputs_;
-  std::vector<bool> requested_;
+  std::vector<Piece> joined_;  // one an input
+  std::vector<std::shared_ptr<Outputs>> made_;
+  size_t next_made_ = 0;
+  std::vector<bool> requested_;  // outputs that the backend allocates
 };
 
 }  // namespace zerolane

@@ -12,13 +12,22 @@ size_t BatchSizes::index_of(size_t rows) noexcept {
 
 void BatchSizes::record(size_t rows, int64_t nanoseconds) noexcept {
   if (rows == 0) return;
-  Size& size = sizes_[index_of(rows)];
-  const auto now = static_cast<float>(nanoseconds) / static_cast<float>(rows);
+  const size_t index = index_of(rows);
+  Size& size = sizes_[index];
+  const size_t last = last_.exchange(index, std::memory_order_relaxed);
+  auto now = static_cast<float>(nanoseconds) / static_cast<float>(rows);
   const uint32_t runs = size.runs.fetch_add(1, std::memory_order_relaxed);
   const float before = size.cost.load(std::memory_order_relaxed);
-  // The first run of a size also pays for its memory. What a neighbour on the machine adds comes
-  // and goes, so less counts at once and more counts slowly.
-  const float kept = runs <= 1 ? 0 : now < before ? 0.5F : 0.98F;
+  // The first run of a size also pays for its memory.
+  float kept = 0;
+  if (runs > 1) {
+    // One after another size pays for the change.
+    if (last != index && now > before) return;
+    // What a neighbour on the machine adds comes and goes, so less counts at once and more counts
+    // slowly, and no more than twice as much at a time: the thread may have been away for long.
+    now = std::min(now, 2 * before);
+    kept = now < before ? 0.5F : 0.98F;
+  }
   size.cost.store(kept * before + (1 - kept) * now, std::memory_order_relaxed);
 }
 
@@ -29,20 +38,23 @@ double BatchSizes::cost(size_t rows) const noexcept {
 }
 
 size_t BatchSizes::choose(size_t waiting, size_t most) noexcept {
+  const size_t last = index_of(std::clamp<size_t>(std::min(waiting, most), 1, kMost));
+  const uint32_t turn = turn_.fetch_add(1, std::memory_order_relaxed);
+  if (turn % kAgain >= kAgain - kTries) return size_t{1} << (turn / kAgain % (last + 1));
+  return prefer(waiting, most);
+}
+
+size_t BatchSizes::prefer(size_t waiting, size_t most) const noexcept {
   const size_t rows = std::clamp<size_t>(std::min(waiting, most), 1, kMost);
   const size_t last = index_of(rows);
-  if (last == 0) return 1;
-  const uint32_t turn = turn_.fetch_add(1, std::memory_order_relaxed);
-  if (turn % kAgain == kAgain - 1) return size_t{1} << (turn / kAgain % (last + 1));
+  const float gain = waiting >= 2 * most ? kGainBehind : kGain;
   size_t best = 0;
   for (size_t i = 0; i <= last; ++i) {
     if (sizes_[i].runs.load(std::memory_order_relaxed) < kTries) {
       return i == last ? rows : size_t{1} << i;
     }
     const float least = sizes_[best].cost.load(std::memory_order_relaxed);
-    if (sizes_[i].cost.load(std::memory_order_relaxed) < static_cast<float>(kGain) * least) {
-      best = i;
-    }
+    if (sizes_[i].cost.load(std::memory_order_relaxed) < gain * least) best = i;
   }
   return best == last ? rows : size_t{2} << best >> 1;
 }

@@ -19,6 +19,8 @@ class BatchSizes {
   // The rows that the next run should have at most, of `waiting` ones and never above `most`. Sizes
   // not measured yet are tried first; now and then one is measured again.
   size_t choose(size_t waiting, size_t most) noexcept;
+  // The same without measuring any again, for a look ahead.
+  size_t prefer(size_t waiting, size_t most) const noexcept;
   // What a row costs in runs of about so many rows, in ns; 0: not known.
   double cost(size_t rows) const noexcept;
 
@@ -26,7 +28,10 @@ class BatchSizes {
   static constexpr size_t kSizes = 16;  // 1, 2, 4, ...
   static constexpr uint32_t kTries = 3;
   static constexpr uint32_t kAgain = 1024;  // runs
-  static constexpr double kGain = 0.92;  // so much less must a row cost to make more of them wait
+  // So much less must a row cost to make more of them wait; and where more than two runs wait
+  // already, so that all wait for the rows before them.
+  static constexpr float kGain = 0.92F;
+  static constexpr float kGainBehind = 0.98F;
   static size_t index_of(size_t rows) noexcept;
 
   struct Size {
@@ -35,6 +40,7 @@ class BatchSizes {
   };
   std::array<Size, kSizes> sizes_;
   std::atomic<uint32_t> turn_{0};
+  std::atomic<size_t> last_{0};  // index of the run before
 };
 
 }  // namespace zerolane

@@ -14,6 +14,14 @@ namespace {
 // Groups that are remembered; with more shapes than that, sizes are learnt anew.
 constexpr size_t kGroups = 64;
 
+// Added to the count of arrivals at the end, so that whoever waits for some sees them come.
+constexpr uint32_t kEnd = uint32_t{1} << 30;
+
+// Whether a count that wraps round has come to `wanted`.
+bool reached(uint32_t count, uint32_t wanted) noexcept {
+  return static_cast<int32_t>(count - wanted) >= 0;
+}
+
 std::exception_ptr refusal(const Session& session, Code code, const char* found,
                            const char* remedy) {
   return std::make_exception_ptr(
@@ -60,6 +68,7 @@ void Batcher::publish(const std::string& model) {
   published_.push_back(metrics::publish("zerolane_batcher_runs_total", labels, runs_));
   published_.push_back(metrics::publish("zerolane_batcher_rows_total", labels, rows_));
   published_.push_back(metrics::publish("zerolane_batcher_queue_seconds", labels, waits_));
+  published_.push_back(metrics::publish("zerolane_batcher_run_seconds", labels, run_times_));
   published_.push_back(metrics::publish("zerolane_batcher_queued", labels, depth_));
 }
 
@@ -148,7 +157,7 @@ void Batcher::prepare(BatchRequest& request) {
   }
   request.rows_ = std::max<int64_t>(rows, 0);
   request.error = nullptr;
-  for (Tensor& output : request.outputs) output = Tensor();  // of its last run
+  request.drop_outputs();  // of its last run
   if (!same || request.inputs.empty()) request.group_ = find_group(request);
 }
 
@@ -168,6 +177,7 @@ std::shared_ptr<BatchGroup> Batcher::find_group(const BatchRequest& request) {
     const int axis = model_.axes.inputs[i];
     group->given.push_back(given);
     group->shared.push_back(given && axis == BatchAxes::kNone);
+    group->padded.push_back(std::ranges::any_of(padded_[i], [](const auto* b) { return b; }));
     Shape shape = view.shape;
     for (size_t d = 0; given && d < shape.rank(); ++d) {
       const int64_t extent = static_cast<int>(d) == axis ? 0 : extent_of(i, d, view.shape[d]);
@@ -193,22 +203,28 @@ std::shared_ptr<BatchGroup> Batcher::find_group(const BatchRequest& request) {
   return group;
 }
 
-Batcher::Worker* Batcher::put(BatchRequest& request, bool wakes) {
+void Batcher::put(BatchRequest& request, bool wakes) {
   request.queued_ns_ = now_ns();
   request.traced_ = trace::next_request();
   bool closed = false;
+  bool taken = false;
+  Needed needed;
   {
     std::lock_guard lock(mutex_);
     closed = closed_;
-    if (!closed && queue_.count() < options_.max_queue) {
+    taken = !closed && queue_.count() < options_.max_queue;
+    if (taken) {
       queue_.push(request);
       note_depth();
-      requests_.add();
-      if (!wakes || idle_.empty()) return nullptr;
-      Worker* worker = idle_.back();
-      idle_.pop_back();
-      return worker;
+      arrivals_.store(
+          arrivals_.load(std::memory_order_relaxed) + static_cast<uint32_t>(request.rows_),
+          std::memory_order_relaxed);
+      if (wakes) needed = whom_to_wake();
     }
+  }
+  if (taken) {
+    requests_.add();
+    return wake(needed);
   }
   refused_.add();
   throw make_error(
@@ -219,31 +235,33 @@ Batcher::Worker* Batcher::put(BatchRequest& request, bool wakes) {
       model_.session->name());
 }
 
-void Batcher::send(Worker* worker) noexcept {
-  if (worker != nullptr) {
-    // The lanes close after this batcher has: then close() serves what waits.
-    if (!lanes_->push(*worker)) serve(*worker, false);
-    return;
+Batcher::Needed Batcher::whom_to_wake() noexcept {
+  if (idle_.empty()) {
+    const uint32_t arrived = arrivals_.load(std::memory_order_relaxed);
+    return {nullptr, expecting_ > 0 && reached(arrived, awaited_)};
   }
-  arrivals_.fetch_add(1);
-  if (expecting_.load() > 0) futex::wake(arrivals_, 1);
+  Worker* worker = idle_.back();
+  idle_.pop_back();
+  return {worker, false};
+}
+
+void Batcher::wake(const Needed& needed) noexcept {
+  // The lanes close after this batcher has: then close() serves what waits.
+  if (needed.worker != nullptr && !lanes_->push(*needed.worker)) serve(*needed.worker, false);
+  if (needed.sleepers) futex::wake_all(arrivals_);
 }
 
 void Batcher::enqueue(BatchRequest& request) { put(request, false); }
 
-void Batcher::submit(BatchRequest& request) { send(put(request, true)); }
+void Batcher::submit(BatchRequest& request) { put(request, true); }
 
 void Batcher::wake() noexcept {
-  Worker* worker = nullptr;
+  Needed needed;
   {
     std::lock_guard lock(mutex_);
-    if (queue_.count() == 0) return;
-    if (!idle_.empty()) {
-      worker = idle_.back();
-      idle_.pop_back();
-    }
+    if (queue_.count() > 0) needed = whom_to_wake();
   }
-  send(worker);
+  wake(needed);
 }
 
 bool Batcher::run_here() {
@@ -260,26 +278,48 @@ bool Batcher::run_here() {
 }
 
 bool Batcher::cancel(BatchRequest& request) {
+  return cancel([&request](const BatchRequest& other) { return &other == &request; });
+}
+
+bool Batcher::cancel(const std::function<bool(const BatchRequest&)>& is_it) {
+  BatchRequest* request = nullptr;
   {
     std::lock_guard lock(mutex_);
-    if (!queue_.remove(request)) return false;
+    request = queue_.remove(is_it);
+    if (request == nullptr) return false;
     note_depth();
   }
   cancelled_.add();
-  request.error = refusal(*model_.session, Code::kCancelled, "it was cancelled before it ran",
-                          "send it again if the result is still wanted");
-  request.complete();
+  request->error = refusal(*model_.session, Code::kCancelled, "it was cancelled before it ran",
+                           "send it again if the result is still wanted");
+  request->complete();
   return true;
 }
 
 void Batcher::Worker::run(size_t /*lane*/) noexcept { batcher.serve(*this, true); }
 
-bool Batcher::more_to_come(const Worker& worker, const BatchRequest& oldest,
-                           int64_t now) const noexcept {
-  if (worker.last_rows <= 1 || closed_) return false;
-  const size_t wanted = oldest.group_->sizes.choose(std::min(worker.last_rows, options_.max_batch),
+size_t Batcher::more_to_come(const Worker& worker, const BatchRequest& oldest,
+                             int64_t now) const noexcept {
+  if (worker.last_rows <= 1 || closed_) return 0;
+  if (now - oldest.queued_ns_ >= options_.max_delay_ns) return 0;
+  const size_t wanted = oldest.group_->sizes.prefer(std::min(worker.last_rows, options_.max_batch),
                                                     options_.max_batch);
-  return queue_.rows() < wanted && now - oldest.queued_ns_ < options_.max_delay_ns;
+  return wanted > queue_.rows() ? wanted - queue_.rows() : 0;
+}
+
+void Batcher::wait_for(uint32_t wanted, int64_t now, int64_t until) noexcept {
+  // A look takes the line from whoever sends, so there are fewer the more is wanted.
+  const uint32_t pauses = std::min<uint32_t>(wanted - arrivals_.load(std::memory_order_relaxed), 8);
+  const auto arrived = [&] {
+    for (uint32_t i = 1; i < pauses; ++i) relax();
+    return reached(arrivals_.load(std::memory_order_relaxed), wanted);
+  };
+  if (spin(std::min(options_.lanes.spin_ns, until - now), arrived)) return;
+  for (;;) {
+    const uint32_t seen = arrivals_.load(std::memory_order_relaxed);
+    if (reached(seen, wanted) || now_ns() >= until) return;
+    futex::wait(arrivals_, seen, until);
+  }
 }
 
 bool Batcher::next(Worker& worker, bool may_wait) noexcept {
@@ -292,22 +332,23 @@ bool Batcher::next(Worker& worker, bool may_wait) noexcept {
       return false;
     }
     const int64_t now = now_ns();
-    if (may_wait && more_to_come(worker, *oldest, now)) {
+    const size_t missing = may_wait ? more_to_come(worker, *oldest, now) : 0;
+    if (missing > 0) {
       const int64_t until = oldest->queued_ns_ + options_.max_delay_ns;
-      const uint32_t seen = arrivals_.load();
-      expecting_.fetch_add(1);
+      const uint32_t wanted =
+          arrivals_.load(std::memory_order_relaxed) + static_cast<uint32_t>(missing);
+      if (expecting_ == 0 || reached(awaited_, wanted)) awaited_ = wanted;
+      ++expecting_;
       lock.unlock();
-      const auto arrived = [&] { return arrivals_.load(std::memory_order_relaxed) != seen; };
-      if (!spin(std::min(options_.lanes.spin_ns, until - now), arrived)) {
-        futex::wait(arrivals_, seen, until);
-      }
+      wait_for(wanted, now, until);
       lock.lock();
-      expecting_.fetch_sub(1);
+      --expecting_;
       continue;
     }
     const size_t rows = oldest->group_->sizes.choose(queue_.rows(), options_.max_batch);
     queue_.take(rows, now, &worker.batch, &worker.late);
     note_depth();
+    lock.unlock();
     for (const BatchRequest* request : worker.batch) {
       waits_.record(now - request->queued_ns_);
       trace::span(track_, "queue", request->queued_ns_, now, request->traced_);
@@ -377,11 +418,10 @@ void Batcher::close(bool abort) {
   std::vector<BatchRequest*> dropped;
   {
     std::lock_guard lock(mutex_);
+    if (!closed_) arrivals_.store(arrivals_.load(std::memory_order_relaxed) + kEnd);
     closed_ = true;
     while (abort && queue_.count() > 0) {
-      BatchRequest* request = queue_.front();
-      queue_.remove(*request);
-      dropped.push_back(request);
+      dropped.push_back(queue_.remove([](const BatchRequest&) { return true; }));
     }
     note_depth();
   }
@@ -391,7 +431,6 @@ void Batcher::close(bool abort) {
                              "the batcher was closed before it ran", "send it to another one");
     request->complete();
   }
-  arrivals_.fetch_add(1);
   futex::wake_all(arrivals_);
   wake();
   lanes_->close(false);

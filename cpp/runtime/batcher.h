@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -72,6 +73,8 @@ class Batcher {
   bool run_here();
   // Takes it out if it still waits, and completes it with kCancelled; false if it does not wait.
   bool cancel(BatchRequest& request);
+  // The same for the first that `is_it` holds for, with the lock held.
+  bool cancel(const std::function<bool(const BatchRequest&)>& is_it);
 
   // Takes no more; answers or (`abort`) cancels what waits; joins. Blocks; any number of times.
   void close(bool abort);
@@ -103,10 +106,17 @@ class Batcher {
     size_t last_rows = 0;  // of its run before
   };
 
-  // Queues it; the worker that is to be sent where `wakes` and one is idle, else null.
-  Worker* put(BatchRequest& request, bool wakes);
-  // Lets the worker serve on a lane; null: tells those that wait for more.
-  void send(Worker* worker) noexcept;
+  // Who has to look at the queue: a worker that idled, taken out of idle_, or lanes that sleep
+  // until more has come.
+  struct Needed {
+    Worker* worker = nullptr;
+    bool sleepers = false;
+  };
+
+  // Queues it; wakes who is needed, if `wakes`.
+  void put(BatchRequest& request, bool wakes);
+  Needed whom_to_wake() noexcept;  // with the mutex
+  void wake(const Needed& needed) noexcept;
   std::shared_ptr<BatchGroup> find_group(const BatchRequest& request);
   void publish(const std::string& model);
   void note_depth() noexcept;  // with the mutex
@@ -115,7 +125,10 @@ class Batcher {
   // Makes runs on `worker` until nothing waits; gives it back.
   void serve(Worker& worker, bool may_wait) noexcept;
   bool next(Worker& worker, bool may_wait) noexcept;
-  bool more_to_come(const Worker& worker, const BatchRequest& oldest, int64_t now) const noexcept;
+  // How many rows are worth waiting for.
+  size_t more_to_come(const Worker& worker, const BatchRequest& oldest, int64_t now) const noexcept;
+  // Until arrivals_ is `wanted`, or until `until`.
+  void wait_for(uint32_t wanted, int64_t now, int64_t until) noexcept;
   void run_batch(Worker& worker) noexcept;
 
   const BatchOptions options_;
@@ -128,9 +141,11 @@ class Batcher {
   std::vector<Worker*> idle_;
   std::vector<std::shared_ptr<BatchGroup>> groups_;
   bool closed_ = false;
+  uint32_t expecting_ = 0;  // lanes that wait for more
+  uint32_t awaited_ = 0;    // at which arrivals_ the first of them goes on
 
-  std::atomic<uint32_t> arrivals_{0};  // what a lane that waits for more sleeps on
-  std::atomic<uint32_t> expecting_{0};
+  // Rows that came, wrapping round; changed with the mutex, read and slept on without.
+  std::atomic<uint32_t> arrivals_{0};
   const trace::Track track_;
   Counter requests_, answered_, failed_, late_, cancelled_, refused_, runs_, rows_;
   std::atomic<double> mean_run_ns_{0};

@@ -3,7 +3,6 @@
 
 #include <atomic>
 #include <cstdint>
-#include <mutex>
 
 #include "runtime/futex.h"
 
@@ -43,20 +42,33 @@ inline void relax() noexcept {
 }
 
 // A mutex for sections far below a microsecond: whoever finds it taken looks for a while before it
-// sleeps, which would cost more than the section.
+// sleeps. Sleeping and being woken costs both sides more than many sections. Looking only reads,
+// so that it does not hold up who has the lock.
 class BriefMutex {
  public:
-  void lock() {
-    for (int i = 0; i < 64; ++i) {
-      if (mutex_.try_lock()) return;
+  void lock() noexcept {
+    uint32_t found = kFree;
+    if (word_.compare_exchange_strong(found, kTaken, std::memory_order_acquire)) return;
+    for (int i = 0; i < kLooks; ++i) {
       relax();
+      found = kFree;
+      if (word_.load(std::memory_order_relaxed) == kFree &&
+          word_.compare_exchange_strong(found, kTaken, std::memory_order_acquire)) {
+        return;
+      }
     }
-    mutex_.lock();
+    while (word_.exchange(kSleepers, std::memory_order_acquire) != kFree) {
+      futex::wait(word_, kSleepers, kForever);
+    }
   }
-  void unlock() { mutex_.unlock(); }
+  void unlock() noexcept {
+    if (word_.exchange(kFree, std::memory_order_release) == kSleepers) futex::wake(word_, 1);
+  }
 
  private:
-  std::mutex mutex_;
+  static constexpr int kLooks = 1000;  // some 20 us
+  static constexpr uint32_t kFree = 0, kTaken = 1, kSleepers = 2;
+  std::atomic<uint32_t> word_{kFree};
 };
 
 template <typename Done>

@@ -296,6 +296,41 @@ def test_deadlines_and_cancelled_tasks(rows: zl.Session) -> None:
         assert batcher.stats()["late"] == 3
 
 
+def test_cancelled_tasks_leave_the_queue() -> None:
+    session = zl.load(models.rows(), threads=1, gil="release")
+    big = np.zeros((1, 30_000_000), np.float32)
+    x = x_of(0, 1)
+
+    async def main(batcher: zl.Batcher) -> list[Any]:
+        slow = asyncio.ensure_future(batcher.arun(big, SHIFT))
+        while batcher.stats()["waiting"] or not batcher.stats()["requests"]:
+            await asyncio.sleep(0)
+        waiting = [asyncio.ensure_future(batcher.arun(x, SHIFT)) for _ in range(9)]
+        while batcher.stats()["waiting"] < 9:
+            await asyncio.sleep(0)
+        for task in waiting[2:]:
+            task.cancel()
+        return await asyncio.gather(slow, *waiting, return_exceptions=True)
+
+    with zl.Batcher(session, max_batch=1) as batcher:
+        results = asyncio.run(main(batcher))
+        for y in results[1:3]:
+            np.testing.assert_array_equal(y, x + SHIFT)
+        assert all(isinstance(r, asyncio.CancelledError) for r in results[3:])
+        stats = batcher.stats()
+        assert (stats["requests"], stats["answered"], stats["cancelled"]) == (10, 3, 7)
+
+
+@pytest.mark.parametrize("copy", [False, True])
+def test_results_are_views_or_copies(copy: bool) -> None:
+    session = zl.load(models.rows(), threads=1)
+    x = x_of(0, 1, 10_000)  # 40 kB a row
+    with zl.Batcher(session, copy=copy) as batcher:
+        y = batcher(x, SHIFT)
+    np.testing.assert_array_equal(y, x + SHIFT)
+    assert y.flags.owndata == copy
+
+
 def test_a_full_queue() -> None:
     session = zl.load(models.rows(), threads=1, gil="release")
     x = x_of(0, 1)

@@ -38,6 +38,8 @@ class Batcher(_native.Batcher):
     buckets: extents that an open dimension is padded to, by its name: {"T": (16, 32, 64)}.
         Requests of one bucket share runs; outputs with that dimension are cut back.
     pad_values: what is padded with, by input; 0 where not given.
+    copy: results own their memory. Otherwise those above 16 KiB are views of their run's output,
+        whose memory lives as long as any of them.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Batcher(_native.Batcher):
         spin_us: float = 0.0,
         buckets: Mapping[str, Sequence[int]] | None = None,
         pad_values: Mapping[str, Any] | None = None,
+        copy: bool = False,
     ) -> None:
         if not isinstance(session, _native.Session):
             raise InvalidArgument(
@@ -70,6 +73,7 @@ class Batcher(_native.Batcher):
             _number("spin_us", spin_us, 0, 1e6),
             self._read_buckets(buckets or {}),
             self._read_pads(pad_values or {}),
+            bool(copy),
         )
 
     def _read_buckets(self, buckets: Mapping[str, Sequence[int]]) -> list[tuple[str, list[int]]]:
