@@ -23,7 +23,7 @@ demo: $(VENV)/installed
 	$(BIN)/zerolane demo
 
 test: $(VENV)/installed test-cpp test-fuzz
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 # The C++ tests, plain and under the sanitizers.
 test-cpp: $(VENV)/installed

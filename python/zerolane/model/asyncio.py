@@ -66,7 +66,9 @@ async def submit(
     while True:
         token, waiter = completions.expect(loop)
         try:
-            future = lanes._try_submit(args, inputs, left_ms, completions.queue, token)
+            future: Future | None = lanes._try_submit(
+                args, inputs, left_ms, completions.queue, token
+            )
         except BaseException:
             completions.forget(token)
             raise
