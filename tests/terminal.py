@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import select
 import struct
 import sys
 import termios
@@ -22,7 +23,15 @@ def terminal(columns: int) -> Iterator[Callable[[], str]]:
     with TextIOWrapper(os.fdopen(theirs, "wb", buffering=0), "utf-8", write_through=True) as err:
         sys.stderr = err
         try:
-            yield lambda: os.read(ours, 1 << 16).decode()
+            yield lambda: _read(ours)
         finally:
             sys.stderr = before
     os.close(ours)
+
+
+def _read(ours: int) -> str:
+    """What was written, waiting for the first of it, and for the rest of what comes in pieces."""
+    read = os.read(ours, 1 << 16)
+    while select.select([ours], [], [], 0.05)[0]:
+        read += os.read(ours, 1 << 16)
+    return read.decode()

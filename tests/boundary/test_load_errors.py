@@ -167,7 +167,9 @@ def test_types_sizes_and_attributes_that_do_not_fit() -> None:
         refused(model.SerializeToString(), zl.InvalidModel)
 
 
-@pytest.mark.parametrize("model", [None, 5, 1.5, [], {}, object(), small.relu()], ids=repr)
+@pytest.mark.parametrize(
+    "model", [None, 5, 1.5, [], {}, object(), small.relu()], ids=lambda m: type(m).__name__
+)
 def test_what_is_neither_path_nor_bytes(model: Any) -> None:
     refused(model, zl.InvalidArgument, type(model).__name__, subject="model")
 
