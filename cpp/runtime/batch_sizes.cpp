@@ -38,25 +38,34 @@ double BatchSizes::cost(size_t rows) const noexcept {
 }
 
 size_t BatchSizes::choose(size_t waiting, size_t most) noexcept {
-  const size_t last = index_of(std::clamp<size_t>(std::min(waiting, most), 1, kMost));
+  const size_t rows = std::clamp<size_t>(std::min(waiting, most), 1, kMost);
+  const size_t last = index_of(rows);
   const uint32_t turn = turn_.fetch_add(1, std::memory_order_relaxed);
-  if (turn % kAgain >= kAgain - kTries) return size_t{1} << (turn / kAgain % (last + 1));
-  return prefer(waiting, most);
+  const size_t best = best_of(waiting, most);
+  if (turn % kAgain < kAgain - kRepeat) return rows_of(best, rows);
+  const bool larger = turn / kAgain % 2 == 0;
+  if (larger) return rows_of(std::min(best + 1, last), rows);
+  return rows_of(best > 0 ? best - 1 : 0, rows);
 }
 
 size_t BatchSizes::prefer(size_t waiting, size_t most) const noexcept {
-  const size_t rows = std::clamp<size_t>(std::min(waiting, most), 1, kMost);
-  const size_t last = index_of(rows);
+  return rows_of(best_of(waiting, most), std::clamp<size_t>(std::min(waiting, most), 1, kMost));
+}
+
+size_t BatchSizes::rows_of(size_t index, size_t rows) noexcept {
+  return index == index_of(rows) ? rows : size_t{1} << index;
+}
+
+size_t BatchSizes::best_of(size_t waiting, size_t most) const noexcept {
+  const size_t last = index_of(std::clamp<size_t>(std::min(waiting, most), 1, kMost));
   const float gain = waiting >= 2 * most ? kGainBehind : kGain;
   size_t best = 0;
   for (size_t i = 0; i <= last; ++i) {
-    if (sizes_[i].runs.load(std::memory_order_relaxed) < kTries) {
-      return i == last ? rows : size_t{1} << i;
-    }
+    if (sizes_[i].runs.load(std::memory_order_relaxed) < kTries) return i;
     const float least = sizes_[best].cost.load(std::memory_order_relaxed);
     if (sizes_[i].cost.load(std::memory_order_relaxed) < gain * least) best = i;
   }
-  return best == last ? rows : size_t{2} << best >> 1;
+  return best;
 }
 
 }  // namespace zerolane

@@ -17,7 +17,7 @@ class BatchSizes {
 
   void record(size_t rows, int64_t nanoseconds) noexcept;
   // The rows that the next run should have at most, of `waiting` ones and never above `most`. Sizes
-  // not measured yet are tried first; now and then one is measured again.
+  // not measured yet are tried first; now and then the next smaller or larger one is tried again.
   size_t choose(size_t waiting, size_t most) noexcept;
   // The same without measuring any again, for a look ahead.
   size_t prefer(size_t waiting, size_t most) const noexcept;
@@ -27,12 +27,16 @@ class BatchSizes {
  private:
   static constexpr size_t kSizes = 16;  // 1, 2, 4, ...
   static constexpr uint32_t kTries = 3;
-  static constexpr uint32_t kAgain = 1024;  // runs
+  // Runs between two such trials, and their length: what they cost others is seen by few.
+  static constexpr uint32_t kAgain = 2048;
+  static constexpr uint32_t kRepeat = 2;
   // So much less must a row cost to make more of them wait; and where more than two runs wait
   // already, so that all wait for the rows before them.
   static constexpr float kGain = 0.92F;
   static constexpr float kGainBehind = 0.98F;
   static size_t index_of(size_t rows) noexcept;
+  static size_t rows_of(size_t index, size_t rows) noexcept;  // of `rows` at most
+  size_t best_of(size_t waiting, size_t most) const noexcept;
 
   struct Size {
     std::atomic<uint32_t> runs{0};

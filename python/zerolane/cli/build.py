@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from zerolane.cli.options import with_ops
 from zerolane.cli.verb import Verb, console, print_json, progress
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ def _trtexec(function: _Function) -> _Function:
 
 @click.command(cls=Verb)
 @click.argument("model", required=False)
+@with_ops
 @click.option("--onnx", metavar="FILE", help="The model, as in trtexec.")
 @click.option(
     "--saveEngine",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zerolane.cli.verb import TRACE
+from zerolane.cli.verb import OPS, TRACE
 
 if TYPE_CHECKING:
     from zerolane.model.session import Session
@@ -24,7 +24,17 @@ def _all(*options: Callable[[_Function], _Function]) -> Callable[[_Function], _F
     return add
 
 
+with_ops = click.option(
+    "--ops",
+    multiple=True,
+    metavar="LIBRARY",
+    expose_value=False,
+    callback=lambda ctx, _, value: ctx.meta.update({OPS: value}),
+    help="Library of ops that the model uses; those of installed packages are known. Repeatable.",
+)
+
 loading = _all(
+    with_ops,
     click.option(
         "--threads",
         type=click.IntRange(1, 1024),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 FAILED, USAGE, ENVIRONMENT = 1, 2, 3
 TRACE = "zerolane.trace"  # of a context: where to write a trace of the verb to
+OPS = "zerolane.ops"  # of a context: libraries of ops that the verb needs
 
 
 class Verb(click.Command):
@@ -49,6 +50,7 @@ class Verb(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
+            _load_ops(ctx.meta.get(OPS, ()))
             with _trace(ctx.meta.get(TRACE)):
                 return super().invoke(ctx)
         except Error as error:
@@ -58,6 +60,13 @@ class Verb(click.Command):
             if ctx.params["as_json"]:
                 print_error(error.code, error.subject, str(error))
             ctx.exit(exit_code(error))
+
+
+def _load_ops(paths: Sequence[str]) -> None:
+    for path in paths:
+        from zerolane.ops.library import load
+
+        load(path)
 
 
 @contextmanager
