@@ -7,6 +7,7 @@ beyond 2 GB pass through onnx's inference, inliner and converter, which stop at 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -68,17 +69,30 @@ class Payloads:
 
 @dataclass
 class Loaded:
-    """A model apart from its large tensors. `bytes` is the size of model and external data."""
+    """A model apart from its large tensors. `bytes` is the size of model and external data.
+
+    sha256: of the model's file, or of the bytes (of a proto: as it serializes, "" beyond 2 GB).
+    """
 
     model: ModelProto
     payloads: Payloads
     name: str
     bytes: int
     files: tuple[Path, ...] = ()  # model and external data, where it came from disk
+    sha256: str = ""
 
     @property
     def external(self) -> bool:
         return len(self.files) > 1
+
+    def external_sha256(self) -> dict[str, str]:
+        """SHA-256 of each file of external data, by its name; reads all of them."""
+        found = {}
+        for path in self.files[1:]:
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            found[path.relative_to(self.files[0].parent).as_posix()] = digest
+        return found
 
 
 def read(source: Source, doing: str) -> Loaded:
@@ -86,9 +100,11 @@ def read(source: Source, doing: str) -> Loaded:
     if isinstance(source, ModelProto):
         model, name, size, path = ModelProto(), "model in memory", source.ByteSize(), None
         model.CopyFrom(source)
+        small = size < MOST_PROTO_BYTES
+        data = source.SerializeToString(deterministic=True) if small else b""
     elif isinstance(source, bytes | bytearray | memoryview):
-        model, name, size, path = _parse(bytes(source), "model in memory", doing), "", 0, None
-        name, size = "model in memory", len(source)
+        data, name, path = bytes(source), "model in memory", None
+        model, size = _parse(data, name, doing), len(data)
     elif isinstance(source, str | os.PathLike):
         path = Path(os.fspath(source))
         if not path.is_file():
@@ -116,7 +132,8 @@ def read(source: Source, doing: str) -> Loaded:
         ) from error
     size += sum(m.nbytes for m in maps.values())
     files = () if path is None else (path.resolve(), *maps)
-    return Loaded(model, payloads, name, size, files)
+    sha256 = hashlib.sha256(data).hexdigest() if data else ""
+    return Loaded(model, payloads, name, size, files, sha256)
 
 
 def _take_payloads(

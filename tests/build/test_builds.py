@@ -18,6 +18,7 @@ from tests import child
 from tests.build import models
 from tests.models import small
 from zerolane import _native
+from zerolane.model.steps import read_steps
 
 pytestmark = pytest.mark.usefixtures("rtx")
 
@@ -261,6 +262,8 @@ def test_precision(precision: str, paths: dict[str, Path]) -> None:
     shapes = models.free_shapes(path)
     typed = zl.build(path, shapes=shapes, cache=False)
     narrow = zl.build(path, shapes=shapes, precision=precision, cache=False)
+    custom = narrow.manifest.extra["metadata"]["custom"]  # type: ignore[index]
+    assert [step.step for step in read_steps(custom)] == [precision]
     assert narrow.manifest.precision == precision
     assert narrow.manifest.model_digest == typed.manifest.model_digest
     assert narrow.manifest.inputs[0].dtype == "float32", "inputs keep their types"

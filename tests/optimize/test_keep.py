@@ -20,7 +20,7 @@ from tests.optimize import graphs  # noqa: E402
 from tests.optimize.graphs import FLOAT, FLOAT16, node, random  # noqa: E402
 from tests.python.messages import assert_three_parts  # noqa: E402
 from zerolane.optimize import keep as rules  # noqa: E402
-from zerolane.optimize.narrow import PROVENANCE  # noqa: E402
+from zerolane.optimize.provenance import steps  # noqa: E402
 
 X = {"x": random(3, 4)}
 
@@ -353,8 +353,8 @@ def test_the_report(tmp_path: Path) -> None:
     assert told["kept"][0] == {"node": "block/0/softmax", "op": "Softmax", "reason": "asked for"}
     with pytest.raises(AttributeError):
         report.dtype = "float32"  # type: ignore[misc]
-    steps = {e.key: e.value for e in onnx.load(tmp_path / "m.onnx").metadata_props}
-    assert json.loads(steps[PROVENANCE])[0]["keep"] == ["Softmax"]
+    (step,) = steps(onnx.load(tmp_path / "m.onnx"))
+    assert (step.step, step.options["keep"]) == ("fp16", ["Softmax"])
 
 
 def test_random_inputs_that_do_not_fit_are_no_failure(tmp_path: Path) -> None:

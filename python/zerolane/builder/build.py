@@ -110,6 +110,7 @@ class Build:
         self._isolate = isolate
         self._progress = progress
         self._source = open_source(model, self._options.folder)
+        self._metadata = self._source.metadata
         _refuse_inputs_and_outputs(self._source)
         self._profiles = read_profiles(self._source.inputs, shapes, profiles)
         self._ops = _op_libraries(self._source)
@@ -236,7 +237,7 @@ class Build:
             created=now(),
             build_seconds=round(time.monotonic() - started, 3),
             host_code=options.version_compatible and not options.exclude_lean_runtime,
-            extra={"metadata": self._source.metadata}
+            extra={"metadata": self._metadata}
             | {name: built[name] for name in ("layers", "peak_bytes") if name in built}
             | ({"plugins": built["plugins"]} if self._ops else {}),
         )
@@ -266,6 +267,7 @@ class Build:
             content = request.convert(
                 source, self._precision, options.precision_keep, self._profiles
             )
+            self._metadata = open_source(content, None).metadata  # tells of the conversion too
         elif content is not None and source.folder is not None:
             path = os.path.join(source.folder, "model.onnx")  # tells the parser the folder only
         return Work(

@@ -60,6 +60,8 @@ def _show(report: ModelReport) -> None:
             values.add_row(*(Text(t) for t in (kind, spec.name, spec.type, shape_text(spec))))
     out.print(values)
 
+    for step in report.steps:
+        out.print(Text("step  ", "bold") + Text(str(step)))
     if report.operators:
         names = (f"{count} x {name}" for name, count in report.operators.items())
         out.print(Text("operators  ", "bold") + Text(", ".join(names)))

@@ -22,6 +22,7 @@ from zerolane.errors import (
     Unsupported,
 )
 from zerolane.model.load import BACKENDS, load
+from zerolane.model.steps import KEY, Step, read_steps
 from zerolane.types import TensorSpec
 
 # ONNX's TensorProto.DataType.
@@ -88,6 +89,8 @@ class ModelReport:
     operators: how often each occurs, subgraphs and functions included, most frequent first; the
         name has its domain before it ("ai.onnx.ml::Scaler") if that is not the standard one.
     parameters: by dtype, initializers and Constant nodes.
+    steps: what zerolane did to the file, or to the one that an engine was built from; no longer in
+        metadata.
     backends: what each would say: "loads" and by what, or why not.
     """
 
@@ -109,6 +112,7 @@ class ModelReport:
     parameters: Mapping[str, ParameterCount]
     external_files: tuple[ExternalFile, ...]
     metadata: Mapping[str, str]
+    steps: tuple[Step, ...]
     backends: Mapping[str, str]
 
     @property
@@ -129,7 +133,7 @@ class ModelReport:
             if isinstance(value, Mapping):
                 value = {k: asdict(v) if name == "parameters" else v for k, v in value.items()}
             elif isinstance(value, tuple):
-                value = [asdict(item) for item in value]
+                value = [s.as_dict() if isinstance(s, Step) else asdict(s) for s in value]
             values[name] = value
         values["parameter_count"] = self.parameter_count
         values["parameter_bytes"] = self.parameter_bytes
@@ -154,6 +158,7 @@ class ModelReport:
             f"  external    {f.location}: {'missing' if not f.exists else f'{f.size} bytes'}"
             for f in self.external_files
         ]
+        lines += [f"  step        {step}" for step in self.steps]
         return "\n".join([*lines, *(f"  {name}: {says}" for name, says in self.backends.items())])
 
 
@@ -223,7 +228,8 @@ def inspect(model: str | os.PathLike[str] | bytes, *, backends: bool = True) -> 
         functions=scan["functions"],
         parameters=_fixed(_parameters([*scan["initializers"], *scan["constants"]])),
         external_files=_external_files(source, [*scan["initializers"], *scan["constants"]]),
-        metadata=_fixed(dict(scan["metadata"])),
+        metadata=_fixed({k: v for k, v in dict(scan["metadata"]).items() if k != KEY}),
+        steps=read_steps(dict(scan["metadata"])),
         backends=_fixed(says),
     )
 
@@ -251,6 +257,7 @@ def _source(model: object) -> tuple[str | bytes, int]:
 def _inspect_ort(source: str | bytes, file_bytes: int) -> ModelReport:
     says, session = _ask_backends(source)
     known = session.metadata if session is not None else {}
+    custom = dict(known.get("custom", {}))
     return _without_graph(
         source if isinstance(source, str) else None,
         "ort",
@@ -259,7 +266,8 @@ def _inspect_ort(source: str | bytes, file_bytes: int) -> ModelReport:
         inputs=() if session is None else session.inputs,
         optional_inputs=() if session is None else session.optional_inputs,
         outputs=() if session is None else session.outputs,
-        metadata=_fixed(dict(known.get("custom", {}))),
+        metadata=_fixed({k: v for k, v in custom.items() if k != KEY}),
+        steps=read_steps(custom),
         backends=_fixed(says),
     )
 
@@ -287,6 +295,7 @@ def _inspect_engine(path: str, file_bytes: int) -> ModelReport:
         optional_inputs=(),
         outputs=manifest.outputs,
         metadata=_fixed(told),
+        steps=read_steps(known.get("custom", {})),
         backends=_fixed({manifest.backend: f"its engine, built with {manifest.library_version}"}),
     )
 
@@ -301,6 +310,7 @@ def _without_graph(
     optional_inputs: tuple[TensorSpec, ...],
     outputs: tuple[TensorSpec, ...],
     metadata: Mapping[str, str],
+    steps: tuple[Step, ...],
     backends: Mapping[str, str],
 ) -> ModelReport:
     """The report of a file whose graph cannot be read. known: as `Session.metadata`."""
@@ -323,6 +333,7 @@ def _without_graph(
         parameters=_fixed({}),
         external_files=(),
         metadata=metadata,
+        steps=steps,
         backends=backends,
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,19 +10,16 @@ from pathlib import Path
 import onnx
 from onnx import ModelProto
 
-from zerolane import __version__
 from zerolane import model_file as files
 from zerolane.errors import InternalError, InvalidModel
 from zerolane.measure.random_inputs import Shapes
 from zerolane.optimize import normalize
 from zerolane.optimize.graph import opsets
 from zerolane.optimize.precision import Pass, convert
+from zerolane.optimize.provenance import stamp
 from zerolane.optimize.report import AccuracyLost, KeptNode, OutputError, PrecisionReport
 from zerolane.optimize.valid import complaint, type_complaint
 from zerolane.optimize.verify import Samples, Sides, Verdict, verify
-
-PROVENANCE = "zerolane.optimize"
-"""Key in a model's metadata: a JSON list of the steps that made it."""
 
 USUAL = {"float16": 0.02, "bfloat16": 0.1}
 """Errors beyond these, relative to an output's largest value, give a warning."""
@@ -131,28 +127,9 @@ def prepared(
     if not done.converted:
         notes.append(f"nothing to convert: no node that computes in float32 can take {dtype}")
     _check(loaded.model, done.model, doing, notes)
-    _record(done.model, dtype, options)
+    asked = {"keep": options.keep, "keep_io": options.keep_io}
+    stamp(done.model, _NAMES[dtype], asked | {"keep_defaults": options.keep_defaults}, loaded)
     return loaded, done, notes
-
-
-def _record(model: ModelProto, dtype: str, options: NarrowOptions) -> None:
-    entry = next((e for e in model.metadata_props if e.key == PROVENANCE), None)
-    if entry is None:
-        entry = model.metadata_props.add(key=PROVENANCE, value="[]")
-    try:
-        steps = list(json.loads(entry.value))
-    except (ValueError, TypeError):
-        steps = []
-    step = {
-        "step": _NAMES[dtype],
-        "zerolane": __version__,
-        "keep": list(options.keep),
-        "keep_io": options.keep_io,
-        "keep_defaults": options.keep_defaults,
-    }
-    if not steps or steps[-1] != step:
-        steps.append(step)
-    entry.value = json.dumps(steps)
 
 
 def _check(original: ModelProto, result: ModelProto, doing: str, notes: list[str]) -> None:
