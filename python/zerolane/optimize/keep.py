@@ -11,7 +11,7 @@ import fnmatch
 from collections.abc import Iterable, Sequence
 
 from zerolane.errors import InvalidArgument
-from zerolane.optimize.graph import CONTROL_FLOW, FLOAT, NO_TENSOR, UNKNOWN, Node
+from zerolane.optimize.onnx_graph import CONTROL_FLOW, FLOAT, NO_TENSOR, UNKNOWN, Node
 
 FLOAT16, BFLOAT16 = "float16", "bfloat16"
 

@@ -14,7 +14,7 @@ from zerolane import model_file as files
 from zerolane.errors import InternalError, InvalidModel
 from zerolane.measure.random_inputs import Shapes
 from zerolane.optimize import normalize
-from zerolane.optimize.graph import opsets
+from zerolane.optimize.onnx_graph import opsets
 from zerolane.optimize.precision import Pass, convert
 from zerolane.optimize.provenance import stamp
 from zerolane.optimize.report import AccuracyLost, KeptNode, OutputError, PrecisionReport

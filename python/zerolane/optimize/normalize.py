@@ -8,7 +8,7 @@ from onnx import version_converter as converter
 
 from zerolane.errors import Unsupported
 from zerolane.optimize import keep as rules
-from zerolane.optimize.graph import bodies_of, opsets, view
+from zerolane.optimize.onnx_graph import bodies_of, opsets, view
 
 NEWEST_OPSET = 22
 """An upgrade goes no further: what ONNX Runtime 1.20 (and TensorRT's parsers) read."""

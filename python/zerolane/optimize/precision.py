@@ -12,7 +12,7 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 from zerolane.model_file import Payloads
 from zerolane.optimize import keep as rules
 from zerolane.optimize import regions
-from zerolane.optimize.graph import (
+from zerolane.optimize.onnx_graph import (
     CONTROL_FLOW,
     FLOAT,
     Node,

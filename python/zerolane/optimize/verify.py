@@ -17,7 +17,7 @@ from zerolane.model.load import load
 from zerolane.model.session import Session
 from zerolane.model_file import Payloads, write
 from zerolane.optimize.emulate import emulate
-from zerolane.optimize.graph import FLOAT
+from zerolane.optimize.onnx_graph import FLOAT
 from zerolane.optimize.precision import Pass
 from zerolane.optimize.report import NodeError, OutputError
 from zerolane.optimize.rounding import CODES, rounded
