@@ -1,4 +1,4 @@
-"""`zerolane optimize`: fp16, bf16."""
+"""`zerolane optimize`: graph, fp16, bf16."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from zerolane.cli.graph import graph
 from zerolane.cli.options import giving_inputs
 from zerolane.cli.verb import Verb, console, print_json
 
@@ -60,7 +61,7 @@ _OPTIONS = (
 
 @click.group()
 def optimize() -> None:
-    """Write a faster model file: narrower types, checked against the original."""
+    """Write a faster model file: smaller graph, narrower types, checked against the original."""
 
 
 def _narrow(model: str, given: tuple[str, ...], name: str, **options: Any) -> PrecisionReport:
@@ -99,3 +100,4 @@ def _verb(name: str, dtype: str) -> click.Command:
 
 for _name, _dtype in (("fp16", "float16"), ("bf16", "bfloat16")):
     optimize.add_command(_verb(_name, _dtype))
+optimize.add_command(graph)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zerolane._lazy import require
+from zerolane.optimize.graph_report import GraphReport, PassEffect
 from zerolane.optimize.report import (
     AccuracyLost,
     KeptNode,
@@ -20,6 +21,7 @@ from zerolane.optimize.report import (
     OutputError,
     PrecisionReport,
 )
+from zerolane.optimize.rewrite import graph
 
 if TYPE_CHECKING:
     from zerolane.measure.random_inputs import Shapes
@@ -28,12 +30,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AccuracyLost",
+    "GraphReport",
     "KeptNode",
     "NodeError",
     "OutputError",
+    "PassEffect",
     "PrecisionReport",
     "bf16",
     "fp16",
+    "graph",
 ]
 
 

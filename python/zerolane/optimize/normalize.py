@@ -75,20 +75,27 @@ def upgrade(model: ModelProto, dtype: str, notes: list[str]) -> ModelProto:
     if target == version:
         return model
     operators = ", ".join(blocked)
+    newer, why = converted(model, target)
+    if newer is None:
+        _say_not_upgraded(notes, version, target, operators, dtype, why)
+        return model
+    notes.append(f"opset {version} -> {target}, so that {operators} can take {dtype}")
+    return newer
+
+
+def converted(model: ModelProto, target: int) -> tuple[ModelProto | None, str]:
+    """The model in another opset by onnx's converter; None and why where that does not do."""
     try:
         newer = converter.convert_version(model, target)
     except Exception as error:  # the converter raises what its C++ side does
-        _say_not_upgraded(notes, version, target, operators, dtype, str(error).splitlines()[0])
-        return model
+        return None, (str(error).splitlines() or [type(error).__name__])[0]
     if _signature(newer) != _signature(model):
-        _say_not_upgraded(notes, version, target, operators, dtype, "inputs or weights were lost")
-        return model
+        return None, "inputs or weights were lost"
     for other in model.opset_import:
         if other.domain not in ("", "ai.onnx") and other.domain not in opsets(newer):
             newer.opset_import.add(domain=other.domain, version=other.version)
     newer.ir_version = max(model.ir_version, newer.ir_version)
-    notes.append(f"opset {version} -> {target}, so that {operators} can take {dtype}")
-    return newer
+    return newer, ""
 
 
 def _best_opset(model: ModelProto, version: int, dtype: str) -> tuple[int, list[str]]:
