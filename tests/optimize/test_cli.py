@@ -14,7 +14,7 @@ onnx = pytest.importorskip("onnx", reason="models are converted with onnx")
 from click.testing import CliRunner, Result  # noqa: E402
 
 from tests.models.task_checks import FOLDER, case_inputs  # noqa: E402
-from tests.optimize import graphs  # noqa: E402
+from tests.optimize import graphs, rewrites  # noqa: E402
 from zerolane.cli.main import cli  # noqa: E402
 
 DIGITS = str(FOLDER / "digits_cnn.onnx")
@@ -83,3 +83,40 @@ def test_warnings_go_to_stderr(invoke: Invoke) -> None:
     result = invoke("bf16", "sin.onnx", "m.onnx", "--input", "x.npz", "--json")
     assert "warning: converting sin.onnx" in result.stderr
     assert json.loads(result.stdout)["worst"] > 0.1
+
+
+def test_graph(invoke: Invoke) -> None:
+    pytest.importorskip("onnxslim")
+    onnx.save(rewrites.image_net(), "in.onnx")
+    text = invoke("graph", "in.onnx", "m.onnx", "--batch", "N", "--skip", "dead").stdout
+    assert "12 -> 5 nodes" in text
+    assert "dead     skipped" in text
+    assert "batch 3 -> N" in text
+    np.savez("x.npz", x=graphs.random(3, 2, 9, 7))
+    told = json.loads(
+        invoke(
+            *("graph", "in.onnx", "m.onnx", "--pass", "cut", "--outputs", "r,g", "--json"),
+            *("--samples", "x.npz"),
+        ).stdout
+    )
+    assert [o.split(":")[0] for o in told["after"]["outputs"]] == ["r", "g"]
+    assert [p["status"] for p in told["passes"] if p["name"] == "cut"] == ["applied"]
+    invoke("graph", "in.onnx", "m.onnx", "--pass", "fusion", code=2)
+    invoke("graph", "in.onnx", "in.onnx", code=2)
+    onnx.save(rewrites.mixing_net(), "mix.onnx")
+    invoke("graph", "mix.onnx", "m.onnx", "--batch", "N", code=1)
+
+
+def test_bisect(invoke: Invoke) -> None:
+    np.savez("case.npz", **case_inputs("digits_cnn"))
+    told = json.loads(
+        invoke(
+            *("bisect", DIGITS, "m.onnx", "--samples", "case.npz", "--metric", "top1", "--json"),
+            *("--keep", "op:Gemm"),
+        ).stdout
+    )
+    assert (told["keep"], told["score"], told["runs"]) == ([], 1, 2)
+    assert Path("m.onnx").exists()
+    invoke("bisect", DIGITS, "n.onnx", code=2)
+    invoke("bisect", DIGITS, "n.onnx", "--samples", "absent", code=2)
+    assert not Path("n.onnx").exists()

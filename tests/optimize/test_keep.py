@@ -149,17 +149,16 @@ def test_a_guard_that_would_vanish_stays(tmp_path: Path) -> None:
     assert zl.load(tmp_path / "m.onnx").run(zeros)["y"].tolist() == [[0] * 4] * 2
 
 
-def test_an_overflow_at_run_time_is_found(tmp_path: Path) -> None:
-    """300 * 300 passes in ONNX Runtime, which drops roundings; a GPU would give infinity."""
+def test_an_overflow_on_random_values_is_found(tmp_path: Path) -> None:
+    """x * 60000 passes in ONNX Runtime, which drops roundings; a GPU would give infinity."""
     model = graphs.model(
-        [node("Mul", ["x", "x"], ["a"], name="square"), node("Mul", ["a", "less"], ["y"])],
+        [node("Mul", ["x", "more"], ["a"], name="up"), node("Mul", ["a", "less"], ["y"])],
         {"x": ["N", 4]},
         {"y": ["N", 4]},
-        {"less": np.float32(0.001)},
+        {"more": np.float32(60000), "less": np.float32(0.001)},
     )
-    sample = {"x": np.full((1, 4), 300, np.float32)}
     with pytest.raises(zl.optimize.AccuracyLost, match="NaN or infinite") as caught:
-        zl.optimize.fp16(model, tmp_path / "m.onnx", samples=sample)
+        zl.optimize.fp16(model, tmp_path / "m.onnx", shapes="x:64x4")
     assert caught.value.code == "accuracy_lost"
     assert isinstance(caught.value, ArithmeticError)
     assert_three_parts(str(caught.value))
@@ -167,13 +166,38 @@ def test_an_overflow_at_run_time_is_found(tmp_path: Path) -> None:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        report = zl.optimize.fp16(model, tmp_path / "m.onnx", samples=sample, by_node=True)
+        report = zl.optimize.fp16(model, tmp_path / "m.onnx", shapes="x:64x4", by_node=True)
     first = next(e for e in report.node_errors if e.error.lost)
-    assert (first.node, first.op, first.dtype) == ("square", "Mul", "float16")
-    assert first.largest == 90000
-    assert "square" in str(report)
-    report = zl.optimize.fp16(model, tmp_path / "m.onnx", samples=sample, keep=["op:Mul"])
+    assert (first.node, first.op, first.dtype) == ("up", "Mul", "float16")
+    assert first.largest > 65504
+    assert "up" in str(report)
+    report = zl.optimize.fp16(model, tmp_path / "m.onnx", shapes="x:64x4", keep=["op:Mul"])
     assert report.worst == 0
+
+
+def test_what_overflows_on_samples_stays(tmp_path: Path) -> None:
+    """300 * 300: what makes the number and what reads it; the next layer is converted."""
+    model = graphs.model(
+        [
+            node("Mul", ["x", "x"], ["a"], name="square"),
+            node("Mul", ["a", "less"], ["b"], name="smaller"),
+            node("MatMul", ["b", "w"], ["y"], name="layer"),
+        ],
+        {"x": ["N", 4]},
+        {"y": ["N", 4]},
+        {"less": np.float32(0.001), "w": random(4, 4)},
+    )
+    rows = [{"x": np.full((1, 4), size, np.float32)} for size in (1, 300, 2)]
+    for samples in (rows, iter(rows)):
+        report = zl.optimize.fp16(model, tmp_path / "m.onnx", samples=samples)
+        assert [k.node for k in report.kept] == ["square", "smaller"]
+        assert "a reaches 9e+04 on the samples, beyond float16's 65504" in report.kept[0].reason
+        assert report.errors[0].lost == 0
+        assert report.macs == {"float16": 1}
+    report = zl.optimize.fp16(model, tmp_path / "m.onnx", samples=rows[:1])
+    assert report.kept == ()
+    report = zl.optimize.bf16(model, tmp_path / "m.onnx", samples=rows)
+    assert report.kept == (), "bfloat16 has the range"
 
 
 def test_errors_by_node(tmp_path: Path) -> None:

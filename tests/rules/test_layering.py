@@ -168,11 +168,12 @@ PYTHON_ORDER = (
 )
 
 
-# zl.load builds an engine where a model and TensorRT are asked for, and zl.inspect asks the parser;
-# an op is tested inside models and engines.
+# zl.load builds an engine where a model and TensorRT are asked for; zl.inspect asks the parser, and
+# counts multiply-adds as the passes do; an op is tested inside models and engines.
 CALLS_UP = {
     ("model/load.py", "builder"),
     ("model/inspect.py", "builder"),
+    ("model/inspect.py", "optimize"),
     ("ops/testing/backends.py", "builder"),
     ("ops/testing/backends.py", "model"),
 }

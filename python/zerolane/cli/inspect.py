@@ -30,7 +30,7 @@ def _show(report: ModelReport) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from zerolane.model.inspect import shape_text
+    from zerolane.model.inspect import macs_text, shape_text
 
     out = console()
     facts = Table(box=None, show_header=False, pad_edge=False)
@@ -60,6 +60,8 @@ def _show(report: ModelReport) -> None:
             values.add_row(*(Text(t) for t in (kind, spec.name, spec.type, shape_text(spec))))
     out.print(values)
 
+    if report.macs:
+        out.print(Text("multiply-adds  ", "bold") + Text(macs_text(report.macs)))
     for step in report.steps:
         out.print(Text("step  ", "bold") + Text(str(step)))
     if report.operators:

@@ -1,4 +1,4 @@
-"""`zerolane optimize`: graph, fp16, bf16."""
+"""`zerolane optimize`: graph, fp16, bf16, bisect."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from zerolane.cli.bisect import bisect
 from zerolane.cli.graph import graph
 from zerolane.cli.options import giving_inputs
 from zerolane.cli.verb import Verb, console, print_json
@@ -101,3 +102,4 @@ def _verb(name: str, dtype: str) -> click.Command:
 for _name, _dtype in (("fp16", "float16"), ("bf16", "bfloat16")):
     optimize.add_command(_verb(_name, _dtype))
 optimize.add_command(graph)
+optimize.add_command(bisect)

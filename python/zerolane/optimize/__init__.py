@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zerolane._lazy import require
+from zerolane.optimize.bisection import BisectReport, bisect
 from zerolane.optimize.graph_report import GraphReport, PassEffect
 from zerolane.optimize.report import (
     AccuracyLost,
@@ -26,10 +27,11 @@ from zerolane.optimize.rewrite import graph
 if TYPE_CHECKING:
     from zerolane.measure.random_inputs import Shapes
     from zerolane.model_file import Source
-    from zerolane.optimize.verify import Samples
+    from zerolane.optimize.samples import Samples
 
 __all__ = [
     "AccuracyLost",
+    "BisectReport",
     "GraphReport",
     "KeptNode",
     "NodeError",
@@ -37,6 +39,7 @@ __all__ = [
     "PassEffect",
     "PrecisionReport",
     "bf16",
+    "bisect",
     "fp16",
     "graph",
 ]
@@ -69,8 +72,9 @@ def fp16(
         outputs of bodies of If, Loop and Scan still stay float32.
     keep_defaults: also keep what loses accuracy or has no kernels (`zerolane.optimize.keep`).
     upgrade: raise the opset where that lets more nodes be converted (to 22 at most).
-    verify: run both in ONNX Runtime on `samples` (dicts of arrays by input name), or on one of
-        random values (`shapes`, `seed`: see `zl.bench`).
+    verify: run both in ONNX Runtime on `samples` (an array, dicts of arrays by input name, a file
+        or a folder: see `zerolane.optimize.samples`), or on one of random values (`shapes`,
+        `seed`: see `zl.bench`).
     tolerance: the largest error allowed, relative to the largest value of an output; beyond it
         AccuracyLost is raised. None: a UserWarning beyond 0.02. NaN or infinity where the original
         is finite always raises, except with by_node.
@@ -78,7 +82,9 @@ def fp16(
     external: whether weights go to `<output>.data`. None: where the source has external data. A
         file of 2 GB or more always does.
 
-    Nodes that meet a constant beyond 65504 stay in float32, and so do those that carry it on.
+    Nodes that meet a constant beyond 65504 stay in float32, and so do those that carry it on. With
+    samples, so do those that make or read a value which leaves float16's range on them: one run of
+    the original finds all of these. What breaks for other reasons `bisect` finds.
     Raises NotFound, InvalidModel, InvalidArgument, Unsupported, AccuracyLost, Unavailable.
     """
     return _narrow(

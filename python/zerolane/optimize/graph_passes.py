@@ -29,7 +29,7 @@ from zerolane.optimize.graph_report import (
     PassEffect,
 )
 from zerolane.optimize.judge import Finding, Judge, Values
-from zerolane.optimize.macs import node_macs
+from zerolane.optimize.macs import node_macs, totals
 from zerolane.optimize.offline import offline
 from zerolane.optimize.onnx_graph import bodies_of, opsets
 from zerolane.optimize.provenance import stamp
@@ -112,15 +112,12 @@ def measure_size(model: ModelProto, payloads: files.Payloads, size: int) -> Mode
         for dim in tensor.dims:
             count *= dim
         weights[dtype] += len(payload) if payload is not None else _stored(tensor, count)
-    macs: Counter[str] = Counter()
-    for node in node_macs(model):
-        macs[node.dtype] += node.macs
     return ModelSize(
         bytes=size,
         opset=opsets(model).get("", 0),
         operators=dict(sorted(operators(model.graph).items(), key=lambda row: (-row[1], row[0]))),
         weights=dict(weights.most_common()),
-        macs=dict(macs.most_common()),
+        macs=totals(node_macs(model)),
         inputs=tuple(map(_shown, _fed(model))),
         outputs=tuple(map(_shown, model.graph.output)),
     )

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from zerolane.model.inspect import macs_text
+
 APPLIED, NOTHING, REFUSED, SKIPPED = "applied", "no change", "refused", "skipped"
 
 
@@ -117,18 +119,11 @@ class GraphReport:
                 lines.append(f"  {title}  {', '.join(one)} -> {', '.join(other)}")
         if a.weights != b.weights:
             lines.append(f"  weights    {_bytes(a.weights)} -> {_bytes(b.weights)}")
-        lines.append(f"  multiply-adds  {_shares(b.macs)}")
+        if b.macs:
+            lines.append(f"  multiply-adds  {macs_text(b.macs)}")
         lines += [f"  note: {note}" for note in self.notes]
         return "\n".join([*lines, f"  {self.verified}"])
 
 
 def _bytes(weights: Mapping[str, int]) -> str:
     return ", ".join(f"{dtype} {size:,} bytes" for dtype, size in weights.items()) or "none"
-
-
-def _shares(macs: Mapping[str, int]) -> str:
-    total = sum(macs.values())
-    if not total:
-        return "none that can be counted"
-    shares = ", ".join(f"{count / total:.1%} {dtype}" for dtype, count in macs.items())
-    return f"{total:,} with free dimensions as 1: {shares}"

@@ -11,7 +11,10 @@ from typing import Any
 import onnx
 from onnx import ModelProto, TensorProto
 
+from zerolane.errors import Error
+from zerolane.model_file import Source, read
 from zerolane.optimize.onnx_graph import Node, view
+from zerolane.optimize.valid import complaint
 
 Shape = tuple[int, ...]
 
@@ -68,13 +71,30 @@ def node_macs(model: ModelProto, shapes: Mapping[str, Sequence[int]] = {}) -> li
     return found
 
 
-def shares(found: Sequence[NodeMacs]) -> dict[str, float]:
-    """The share of multiply-adds by dtype, the largest first."""
-    total = sum(n.macs for n in found)
+def macs_of(source: Source) -> dict[str, int]:
+    """The multiply-adds of a model by dtype, most first; empty where onnx cannot read it."""
+    try:
+        model = read(source, "counting").model
+        if complaint(model) is not None:
+            return {}
+    except Error:
+        return {}
+    return totals(node_macs(model))
+
+
+def totals(found: Sequence[NodeMacs]) -> dict[str, int]:
+    """Multiply-adds by dtype, most first."""
     sums: Counter[str] = Counter()
     for n in found:
         sums[n.dtype] += n.macs
-    return {dtype: macs / total for dtype, macs in sums.most_common()} if total else {}
+    return dict(sums.most_common())
+
+
+def shares(found: Sequence[NodeMacs]) -> dict[str, float]:
+    """The share of multiply-adds by dtype, the largest first."""
+    sums = totals(found)
+    all_of_them = sum(sums.values())
+    return {dtype: macs / all_of_them for dtype, macs in sums.items()}
 
 
 def _count(node: Node, known: Mapping[str, Shape]) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,15 +12,19 @@ import onnx
 from onnx import ModelProto
 
 from zerolane import model_file as files
-from zerolane.errors import InternalError, InvalidModel
+from zerolane.errors import Error, InternalError, InvalidArgument, InvalidModel
 from zerolane.measure.random_inputs import Shapes
+from zerolane.model.load import load
 from zerolane.optimize import normalize
+from zerolane.optimize.macs import node_macs, shares
 from zerolane.optimize.onnx_graph import opsets
+from zerolane.optimize.overflow import largest_values, out_of_range
 from zerolane.optimize.precision import Pass, convert
 from zerolane.optimize.provenance import stamp
 from zerolane.optimize.report import AccuracyLost, KeptNode, OutputError, PrecisionReport
+from zerolane.optimize.samples import Samples, SampleSet, read_samples
 from zerolane.optimize.valid import complaint, type_complaint
-from zerolane.optimize.verify import Samples, Sides, Verdict, verify
+from zerolane.optimize.verify import Sides, Verdict, verify
 
 USUAL = {"float16": 0.02, "bfloat16": 0.1}
 """Errors beyond these, relative to an output's largest value, give a warning."""
@@ -48,8 +53,11 @@ def narrow(
     source: files.Source, output: Path, dtype: str, options: NarrowOptions
 ) -> PrecisionReport:
     """Convert a file, bytes or a proto to `dtype` and write the result to `output`."""
-    loaded, done, notes = prepared(source, dtype, options)
-    doing = f"converting {loaded.name} to {dtype}"
+    ready = Ready(source, dtype, options)
+    loaded, doing = ready.loaded, ready.doing
+    samples = None if options.samples is None else ready.read(options.samples)
+    hot = {} if samples is None else ready.hot(samples)
+    done = ready.convert(options.keep, hot, loaded.payloads)
     with files.replacing(output, loaded.files, doing) as path:
         beside = loaded.external if options.external is None else options.external
         size = files.write(done.model, loaded.payloads, path, external=beside)
@@ -59,7 +67,7 @@ def narrow(
             sides = Sides(loaded.model, done, loaded.payloads, path, dtype, external)
             verdict = verify(
                 sides,
-                options.samples,
+                samples,
                 shapes=options.shapes,
                 seed=options.seed,
                 by_node=options.by_node,
@@ -79,57 +87,112 @@ def narrow(
             subnormal=done.constants.subnormal,
             flushed=done.constants.flushed,
             too_large=done.too_large,
+            macs=shares(node_macs(done.model)),
             verified=verdict.said,
             errors=verdict.errors,
             node_errors=verdict.node_errors,
-            notes=tuple(notes),
+            notes=tuple(ready.notes),
         )
         _judge(report, options, doing)
     return report
 
 
-def prepared(
-    source: files.Source, dtype: str, options: NarrowOptions
-) -> tuple[files.Loaded, Pass, list[str]]:
-    """The model as it was read, and its conversion in memory: nothing is written or verified."""
-    loaded = files.read(source, "converting")
-    doing = f"converting {loaded.name} to {dtype}"
-    notes: list[str] = []
-    model = ModelProto()
-    model.CopyFrom(loaded.model)
-    refused = complaint(loaded.model)
-    if refused is not None:
-        raise InvalidModel(
-            f"{doing}: onnx's checker refuses it ({refused}), expected a valid model; export it "
-            "again, or repair it",
-            loaded.name,
+class Ready:
+    """A model that was read and made ready for the cast pass, to be converted once or many times.
+
+    notes: sentences for the report.
+    """
+
+    def __init__(self, source: files.Source, dtype: str, options: NarrowOptions) -> None:
+        self.loaded = loaded = files.read(source, "converting")
+        self.dtype, self.options = dtype, options
+        self.doing = f"converting {loaded.name} to {dtype}"
+        self.notes: list[str] = []
+        self.model = ModelProto()
+        self.model.CopyFrom(loaded.model)
+        refused = complaint(loaded.model)
+        if refused is not None:
+            raise InvalidModel(
+                f"{self.doing}: onnx's checker refuses it ({refused}), expected a valid model; "
+                "export it again, or repair it",
+                loaded.name,
+            )
+        try:
+            self.model = normalize.inline_functions(self.model, loaded.name, self.notes)
+            normalize.plain_inputs(self.model, self.notes)
+            normalize.plain_constants(self.model.graph)
+            if options.upgrade:
+                self.model = normalize.upgrade(self.model, dtype, self.notes)
+        except (onnx.shape_inference.InferenceError, UnicodeDecodeError) as error:
+            raise self._untyped(error) from error
+
+    def read(self, samples: Samples) -> SampleSet:
+        """The samples, checked against the model as ONNX Runtime loads it."""
+        with tempfile.TemporaryDirectory(prefix="zerolane-") as folder:
+            path = Path(folder) / "original.onnx"
+            beside = self.loaded.external
+            files.write(self.loaded.model, self.loaded.payloads, path, external=beside)
+            session = load(path, graph_level="basic")
+        return read_samples(
+            samples, session.inputs, session.optional_inputs, doing="verifying", finite=False
         )
-    try:
-        model = normalize.inline_functions(model, loaded.name, notes)
-        normalize.plain_inputs(model, notes)
-        normalize.plain_constants(model.graph)
-        if options.upgrade:
-            model = normalize.upgrade(model, dtype, notes)
-        done = convert(
-            model,
-            loaded.payloads,
-            dtype,
-            keep=options.keep,
-            keep_io=options.keep_io,
-            keep_defaults=options.keep_defaults,
+
+    def hot(self, samples: SampleSet) -> dict[str, str]:
+        """The values that float16 does not hold on the samples, with the reasons.
+
+        Empty for bfloat16, which has the range of float32, and where the model does not run: the
+        verification says so.
+        """
+        if self.dtype != "float16":
+            return {}
+        model, payloads, beside = self.model, self.loaded.payloads, self.loaded.external
+        with tempfile.TemporaryDirectory(prefix="zerolane-") as folder:
+            try:
+                return out_of_range(
+                    largest_values(model, payloads, samples, Path(folder), external=beside)
+                )
+            except InvalidArgument:
+                raise
+            except Error as error:
+                self.notes.append(f"no values beyond float16 were looked for ({error})")
+                return {}
+
+    def convert(
+        self, keep: Sequence[str], hot: Mapping[str, str], payloads: files.Payloads
+    ) -> Pass:
+        """The conversion in memory, stamped and checked; `payloads` get the new tensors."""
+        model = ModelProto()
+        model.CopyFrom(self.model)
+        options = self.options
+        try:
+            done = convert(
+                model,
+                payloads,
+                self.dtype,
+                keep=keep,
+                keep_io=options.keep_io,
+                keep_defaults=options.keep_defaults,
+                hot=hot,
+            )
+        except (onnx.shape_inference.InferenceError, UnicodeDecodeError) as error:
+            raise self._untyped(error) from error
+        if not done.converted:
+            self.notes.append(
+                f"nothing to convert: no node that computes in float32 can take {self.dtype}"
+            )
+        _check(self.loaded.model, done.model, self.doing, self.notes)
+        if done.converted:
+            asked = {"keep": list(keep), "keep_io": options.keep_io}
+            asked["keep_defaults"] = options.keep_defaults
+            stamp(done.model, _NAMES[self.dtype], asked, self.loaded)
+        return done
+
+    def _untyped(self, error: Exception) -> InvalidModel:
+        return InvalidModel(
+            f"{self.doing}: onnx cannot infer its types ({error}), expected a valid model; check "
+            "it with onnx.checker.check_model(model, full_check=True)",
+            self.loaded.name,
         )
-    except (onnx.shape_inference.InferenceError, UnicodeDecodeError) as error:
-        raise InvalidModel(
-            f"{doing}: onnx cannot infer its types ({error}), expected a valid model; check it "
-            "with onnx.checker.check_model(model, full_check=True)",
-            loaded.name,
-        ) from error
-    if not done.converted:
-        notes.append(f"nothing to convert: no node that computes in float32 can take {dtype}")
-    _check(loaded.model, done.model, doing, notes)
-    asked = {"keep": options.keep, "keep_io": options.keep_io}
-    stamp(done.model, _NAMES[dtype], asked | {"keep_defaults": options.keep_defaults}, loaded)
-    return loaded, done, notes
 
 
 def _check(original: ModelProto, result: ModelProto, doing: str, notes: list[str]) -> None:

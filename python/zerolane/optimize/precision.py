@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -57,9 +57,14 @@ def convert(
     keep: Sequence[str] = (),
     keep_io: bool = True,
     keep_defaults: bool = True,
+    hot: Mapping[str, str] | None = None,
 ) -> Pass:
-    """Convert a light model (see `files`) without functions in place; new payloads are added."""
-    return _Converter(model, payloads, dtype, keep, keep_io, keep_defaults).run()
+    """Convert a light model (see `files`) without functions in place; new payloads are added.
+
+    hot: values of the main graph that `dtype` does not hold, with the reason: what makes them and
+    what reads them stays in float32.
+    """
+    return _Converter(model, payloads, dtype, keep, keep_io, keep_defaults, hot or {}).run()
 
 
 class _Converter:
@@ -71,7 +76,9 @@ class _Converter:
         keep: Sequence[str],
         keep_io: bool,
         keep_defaults: bool,
+        hot: Mapping[str, str],
     ) -> None:
+        self.hot = hot
         self.model, self.payloads, self.dtype = model, payloads, dtype
         self.narrow = CODES[dtype]
         self.keep_io = keep_io
@@ -109,6 +116,12 @@ class _Converter:
         if defaults:
             found |= regions.from_whole_numbers(self.main, self.dtype)
         found |= regions.widened_on_purpose(self.main)
+        for name, reason in self.hot.items():
+            value = self.main.values.get(name)
+            if value is not None:
+                for touching in (value.producer, *(reader for reader, _ in value.uses)):
+                    if touching is not None:
+                        found.setdefault(touching, reason)
         wanted = set(computing)
         for node, reason in found.items():
             if node in wanted:

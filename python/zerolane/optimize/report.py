@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -71,6 +72,7 @@ class PrecisionReport:
     casts: Cast nodes before and after. opset: before and after. bytes_before, bytes_after: with
     external data. constants, subnormal, flushed: values converted, those that became subnormal,
     those that became zero. too_large: constants beyond float16 that are kept in float32.
+    macs: the share of multiply-adds by dtype, free dimensions counted as 1.
     errors: by output, the worst over the samples; `verified` says how they were measured.
     """
 
@@ -88,6 +90,7 @@ class PrecisionReport:
     subnormal: int
     flushed: int
     too_large: int
+    macs: Mapping[str, float]
     verified: str
     errors: tuple[OutputError, ...] = ()
     node_errors: tuple[NodeError, ...] = ()
@@ -118,6 +121,9 @@ class PrecisionReport:
                 f"  constants: {self.constants:,} values converted, {self.subnormal:,} became "
                 f"subnormal, {self.flushed:,} became zero; {self.too_large} kept, too large"
             )
+        if self.macs:
+            told = ", ".join(f"{share:.1%} {dtype}" for dtype, share in self.macs.items())
+            lines.append(f"  multiply-adds: {told}")
         reasons = Counter((kept.op, kept.reason) for kept in self.kept)
         lines += [f"  kept {count} x {op}: {why}" for (op, why), count in reasons.items()]
         lines += [f"  note: {note}" for note in self.notes]

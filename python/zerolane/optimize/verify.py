@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper
 
-from zerolane.errors import Error, InvalidArgument, Unsupported
+from zerolane.errors import Error, Unsupported
 from zerolane.measure.random_inputs import Shapes, complete_inputs
 from zerolane.model.load import load
 from zerolane.model.session import Session
@@ -21,9 +21,7 @@ from zerolane.optimize.onnx_graph import FLOAT
 from zerolane.optimize.precision import Pass
 from zerolane.optimize.report import NodeError, OutputError
 from zerolane.optimize.rounding import CODES, rounded
-
-Sample = Mapping[str, Any]
-Samples = Sample | Sequence[Sample]
+from zerolane.optimize.samples import Samples, SampleSet, read_samples
 
 _SENTINEL = 3.39e38  # beyond the largest bfloat16
 _NUMPY = {"float16": np.float16}
@@ -69,8 +67,12 @@ def verify(
     original.CopyFrom(sides.original)
     watched = _watch(original, emulated, sides.done) if by_node else []
     reference = _open(original, sides, folder / "original.onnx")
-    rows = [dict(s) for s in _list(samples)]
-    if not rows:
+    rows: SampleSet | list[dict[str, Any]]
+    if samples is not None:
+        rows = read_samples(
+            samples, reference.inputs, reference.optional_inputs, doing="verifying", finite=False
+        )
+    else:
         try:
             rows = [complete_inputs(reference, shapes=shapes, seed=seed)]
             reference.run(rows[0])
@@ -178,21 +180,6 @@ def _worse(a: OutputError | None, b: OutputError) -> OutputError:
 
 def _is_float(value: Any) -> bool:
     return isinstance(value, np.ndarray) and value.dtype.kind in "fV"
-
-
-def _list(samples: Samples | None) -> Sequence[Sample]:
-    if samples is None:
-        return []
-    rows = [samples] if isinstance(samples, Mapping) else list(samples)
-    wrong = next((row for row in rows if not isinstance(row, Mapping)), None)
-    if wrong is not None or not rows:
-        found = "no sample" if not rows else f"a {type(wrong).__name__}"
-        raise InvalidArgument(
-            f"verifying: {found} was given, expected dicts of input name to array; leave samples "
-            "out for random ones",
-            "samples",
-        )
-    return rows
 
 
 def _open(model: ModelProto, sides: Sides, path: Path) -> Session:
