@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from zerolane.builder.options import BuildOptions
     from zerolane.builder.report import UnsupportedGraph
     from zerolane.cmake import get_include
+    from zerolane.converters.convert import convert
     from zerolane.engine.file import Engine
     from zerolane.errors import (
         BackendCrashed,
@@ -82,6 +83,7 @@ _HOME = {
     "build": "zerolane.builder.build",
     "compare": "zerolane.measure.compare",
     "configure": "zerolane.runtimes.configure",
+    "convert": "zerolane.converters.convert",
     "doctor": "zerolane.runtimes.doctor",
     "get_include": "zerolane.cmake",
     "inspect": "zerolane.model.inspect",
@@ -149,6 +151,7 @@ __all__ = [
     "build",
     "compare",
     "configure",
+    "convert",
     "doctor",
     "errors",
     "get_include",

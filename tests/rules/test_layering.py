@@ -161,6 +161,7 @@ PYTHON_ORDER = (
         "pipeline",
         "measure",
         "optimize",
+        "converters",
         "builder",
         "cli",
         "__main__",

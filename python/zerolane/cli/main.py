@@ -12,6 +12,7 @@ from zerolane.cli.bench import bench
 from zerolane.cli.build import build
 from zerolane.cli.cache import cache
 from zerolane.cli.compare import compare
+from zerolane.cli.convert import convert
 from zerolane.cli.demo import demo
 from zerolane.cli.doctor import doctor
 from zerolane.cli.inspect import inspect
@@ -47,7 +48,7 @@ def cli() -> None:
     """Low-latency inference over ONNX Runtime and TensorRT: look, run, build, measure, compare."""
 
 
-for verb in (doctor, inspect, run, bench, compare, build, cache, optimize, op, demo):
+for verb in (doctor, inspect, run, bench, compare, build, cache, convert, optimize, op, demo):
     cli.add_command(verb)
 
 

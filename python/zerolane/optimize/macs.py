@@ -62,7 +62,8 @@ def node_macs(model: ModelProto, shapes: Mapping[str, Sequence[int]] = {}) -> li
         return []
     known = {t.name: tuple(t.dims) for t in graph.initializer}
     for info in (*graph.input, *graph.value_info, *graph.output):
-        known[info.name] = tuple(d.dim_value for d in info.type.tensor_type.shape.dim)
+        # Unknown, or negative: a kernel does not fit into a free dimension that counts as 1.
+        known[info.name] = tuple(max(d.dim_value, 1) for d in info.type.tensor_type.shape.dim)
     found = []
     for node in nodes:
         count = _count(node, known)

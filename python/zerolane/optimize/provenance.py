@@ -22,19 +22,22 @@ def stamp(
     step: str,
     options: Mapping[str, object],
     source: Loaded | str = "",
-    tools: Iterable[str] = ("onnx",),
+    tools: Iterable[str] | Mapping[str, str] = ("onnx",),
 ) -> None:
     """Append a step to the model's metadata, in place; what it says is the same every time.
 
     options: what the pass was asked for; those that are None are left out, of a path stays the
     name, and an array or a callable is told by its kind: no file should hold samples or folders.
     source: the model that was read, or its SHA-256 in hexadecimal (of a framework's file).
-    tools: names of the packages that took part; their releases are looked up.
+    tools: names of the packages that took part, whose releases are looked up, or both by name.
     """
     told = Step(
         step,
         __version__,
-        {name: _version(name) for name in sorted(tools)},
+        {
+            name: tools[name] if isinstance(tools, Mapping) else _version(name)
+            for name in sorted(tools)
+        },
         {name: _plain(value) for name, value in options.items() if value is not None},
         source if isinstance(source, str) else source.sha256,
         {} if isinstance(source, str) else source.external_sha256(),
