@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,18 @@ def test_a_batch_that_cannot_be_taken_out_names_the_node(tmp_path: Path) -> None
         zl.optimize.graph(rewrites.stuck_net(), tmp_path / "m.onnx", batch="N")
     assert_three_parts(str(caught.value))
     assert caught.value.subject == "mixed"
+
+
+def test_shapes_are_written_with_free_dimensions_as_formulas(tmp_path: Path) -> None:
+    zl.optimize.graph(task_checks.FOLDER / "line_ctc.onnx", tmp_path / "m.onnx", passes=["shapes"])
+    graph = onnx.load(tmp_path / "m.onnx").graph
+    told = {
+        v.name: [d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim]
+        for v in graph.value_info
+    }
+    assert len(told) == len(graph.value_info) == len(graph.node) - 1
+    assert ["N", 64, 8, "(W//2)"] in told.values()
+    assert zl.load(tmp_path / "m.onnx").outputs[0].shape == ("N", "T", 11)
 
 
 def test_cutting(tmp_path: Path) -> None:
@@ -284,6 +297,18 @@ def test_bad_input(tmp_path: Path) -> None:
             zl.optimize.graph(given, options.pop("output", out), **options)  # type: ignore[arg-type]
         assert_three_parts(str(caught.value))
     assert sorted(f.name for f in tmp_path.iterdir()) == ["in.onnx"], "nothing is left behind"
+
+
+def test_without_onnxslim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its passes say which extra brings it; the others do without."""
+    monkeypatch.setitem(sys.modules, "onnxslim", None)
+    with pytest.raises(zl.Unavailable, match="zerolane\\[optimize\\]"):
+        zl.optimize.graph(rewrites.image_net(), tmp_path / "m.onnx")
+    others = [name for name in graph_passes.PASSES if name not in graph_passes.SLIMMED]
+    report = zl.optimize.graph(
+        rewrites.image_net(), tmp_path / "m.onnx", passes=others[-2:], batch="N"
+    )
+    assert status(report)["dead"] == status(report)["batch"] == "applied"
 
 
 def test_progress(tmp_path: Path) -> None:

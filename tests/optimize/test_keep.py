@@ -401,3 +401,13 @@ def test_random_inputs_that_do_not_fit_are_no_failure(tmp_path: Path) -> None:
         with pytest.raises(zl.InvalidArgument) as caught:
             zl.optimize.fp16(model, tmp_path / "m.onnx", samples=wrong)  # type: ignore[arg-type]
         assert_three_parts(str(caught.value))
+
+
+def test_types_that_are_told_twice(tmp_path: Path) -> None:
+    """As onnxslim writes them; both were taken over, one of them with the old type."""
+    model = onnx.shape_inference.infer_shapes(layers())
+    model.graph.value_info.extend([*model.graph.value_info])
+    report = zl.optimize.fp16(model, tmp_path / "m.onnx", samples=X)
+    assert report.converted > 0
+    names = [v.name for v in onnx.load(tmp_path / "m.onnx").graph.value_info]
+    assert len(names) == len(set(names))

@@ -22,7 +22,7 @@ import zerolane as zl  # noqa: E402
 from tests import child  # noqa: E402
 from tests.models import large  # noqa: E402
 from tests.models.task_checks import FOLDER, case_inputs  # noqa: E402
-from tests.optimize import graphs  # noqa: E402
+from tests.optimize import graphs, rewrites  # noqa: E402
 from tests.optimize.test_operators import cases  # noqa: E402
 
 NETWORKS = ("digits_mlp", "digits_cnn", "digit_det", "line_ctc", "stream_vad", "ttt_policy")
@@ -95,6 +95,24 @@ def test_trained_models_build(name: str, dtype: str, tmp_path: Path) -> None:
     assert told["bytes"] > 10_000
     assert NAMES[dtype] not in told["inputs"]
     assert told["types"].count(NAMES[dtype]) > told["types"].count("FLOAT") or name == "stream_vad"
+
+
+def test_what_the_graph_passes_write_builds(tmp_path: Path) -> None:
+    """Trained models, then one whose batch was fixed and is free, in half precision too."""
+    pytest.importorskip("onnxslim")
+    paths = []
+    for name in NETWORKS:
+        paths.append(tmp_path / f"{name}.onnx")
+        source = FOLDER / f"{name}.onnx"
+        assert not zl.optimize.graph(source, paths[-1], samples=case_inputs(name)).refused
+    for make in (rewrites.image_net, rewrites.attention_net):
+        paths.append(tmp_path / f"{make.__name__}.onnx")
+        zl.optimize.graph(make(), paths[-1], batch="N")
+        paths.append(tmp_path / f"{make.__name__}16.onnx")
+        convert(paths[-2], "fp16", paths[-1])
+    for told in judge("build", *paths):
+        assert told["parsed"], told["error"]
+        assert told["bytes"] > 5_000
 
 
 @both

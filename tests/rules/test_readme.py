@@ -15,6 +15,8 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # Its code wants a package that the page builds; tests/ops/test_tutorial.py goes through it.
 TUTORIALS = {"write-an-op.md"}
+# Packages that a page's code wants and that nothing else does.
+NEEDS = {"convert.md": ("torch", "onnxscript", "sklearn", "skl2onnx")}
 FENCE = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -31,6 +33,8 @@ def test_code_runs(page: Path, tmp_path: Path) -> None:
     """The blocks of a page in order, in one namespace, beside the trained test models."""
     if not page.exists():
         pytest.skip(f"{page.name} does not exist")
+    for package in NEEDS.get(page.name, ()):
+        pytest.importorskip(package)
     found = blocks(page)
     if not found:
         assert page.name != "README.md", "README.md shows no Python"

@@ -6,12 +6,14 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import onnx
 from onnx import ModelProto, ValueInfoProto, helper
 
 from zerolane import model_file as files
+from zerolane._lazy import require
 from zerolane.errors import Error, InvalidArgument, InvalidModel, Unsupported
 from zerolane.measure.progress import Progress, reporter
 from zerolane.measure.random_inputs import Shapes
@@ -39,6 +41,8 @@ from zerolane.optimize.valid import complaint, type_complaint
 
 PASSES = ("inline", "opset", "cut", "batch", "fold", "fuse", "dedupe", "dead", "shapes")
 """In the order in which they run."""
+SLIMMED = frozenset(("fold", "fuse", "dedupe"))
+"""Those that the package onnxslim does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +162,8 @@ class _Run:
     def all(self) -> None:
         chosen = _chosen(self.options)
         options = self.options
+        if not SLIMMED.isdisjoint(chosen):
+            require("onnxslim", "optimize", self.doing)
         check_names(self.model, (*options.inputs, *options.outputs), self.doing)
         if options.verify:
             self.judge = Judge(
@@ -326,10 +332,14 @@ class _Run:
         return model, ""
 
     def _shapes(self, model: ModelProto) -> tuple[ModelProto, str]:
+        if find_spec("onnxslim") is not None:  # which tells free dimensions as formulas: "W//2"
+            told = slim(model, self.loaded.payloads, (), most_bytes=0).graph.value_info
+            del model.graph.value_info[:]
+            model.graph.value_info.extend(told)
         made: ModelProto = onnx.shape_inference.infer_shapes(model, data_prop=True)
-        for output, told in zip(made.graph.output, model.graph.output, strict=True):
+        for output, own in zip(made.graph.output, model.graph.output, strict=True):
             if any(d.dim_param.startswith("unk__") for d in output.type.tensor_type.shape.dim):
-                output.CopyFrom(told)  # names that onnx made up say less than none
+                output.CopyFrom(own)  # names that onnx made up say less than none
         return made, f"{len(made.graph.value_info)} values have a type"
 
 
@@ -376,7 +386,7 @@ def _stamp(
         "batch": options.batch,
         "fold_limit_bytes": options.fold_limit_bytes if "fold" in applied else None,
     }
-    used = {"onnxslim"} if {"fold", "fuse", "dedupe"} & set(applied) else set()
+    used = set() if SLIMMED.isdisjoint(applied) else {"onnxslim"}
     stamp(model, "graph", asked, loaded, tools={"onnx", *used})
 
 

@@ -431,7 +431,11 @@ class _Converter:
         versions: dict[str, list[tuple[str, int]]] = {}
         for name, (code, value) in self.types.get(scope, {}).items():
             versions.setdefault(value.name, []).append((name, code))
+        said: set[str] = set()
         for info in (*before, *graph.output, *graph.input):
+            if info.name in said:  # some exporters tell the same twice
+                continue
+            said.add(info.name)
             same = [(info.name, 0)] if info.name not in versions else versions.pop(info.name)
             for name, code in same:
                 if name in alive:

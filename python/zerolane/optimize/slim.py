@@ -6,7 +6,7 @@ import threading
 from collections.abc import Sequence
 
 import numpy as np
-from onnx import ModelProto, TensorProto, ValueInfoProto, helper
+from onnx import ModelProto, TensorProto, helper
 
 from zerolane._lazy import require
 from zerolane.model_file import MOST_PROTO_BYTES, Payloads, fill, size_of, tensors_of
@@ -28,6 +28,8 @@ def slim(
     model: ModelProto, payloads: Payloads, rewrites: Sequence[str], *, most_bytes: int
 ) -> ModelProto:
     """The model after some of onnxslim's rewrites; inputs, outputs and metadata stay.
+
+    Without any rewrites only shapes are inferred, with the sizes of free dimensions as formulas.
 
     most_bytes: larger constants are not made by folding. Of a model near 2 GB or larger, onnxslim
     sees the large weights as inputs: nothing is folded or fused into those.
@@ -65,7 +67,10 @@ def _hide(model: ModelProto, payloads: Payloads) -> tuple[ModelProto, dict[str, 
 def _restored(
     before: ModelProto, made: ModelProto, payloads: Payloads, hidden: dict[str, TensorProto]
 ) -> ModelProto:
-    """What onnxslim does not keep is put back; large constants go where the others are."""
+    """What onnxslim does not keep is put back; large constants go where the others are.
+
+    It tells the shapes of some values twice.
+    """
     result = ModelProto()
     result.CopyFrom(before)
     graph = result.graph
@@ -74,8 +79,9 @@ def _restored(
     graph.node.extend(made.graph.node)
     graph.initializer.extend(made.graph.initializer)
     graph.initializer.extend(hidden.values())
+    shapes = {v.name: v for v in made.graph.value_info if v.type.WhichOneof("value") is not None}
     known = {v.name for v in (*graph.input, *graph.output)}
-    graph.value_info.extend(v for v in made.graph.value_info if _told(v) and v.name not in known)
+    graph.value_info.extend(v for name, v in shapes.items() if name not in known)
     del result.functions[:]
     result.functions.extend(made.functions)
     there = {o.domain for o in result.opset_import}
@@ -93,7 +99,3 @@ def _restored(
             else:
                 payloads.add(tensor, raw)
     return result
-
-
-def _told(value: ValueInfoProto) -> bool:
-    return value.type.WhichOneof("value") is not None
