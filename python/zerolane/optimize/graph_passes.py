@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -332,10 +333,12 @@ class _Run:
         return model, ""
 
     def _shapes(self, model: ModelProto) -> tuple[ModelProto, str]:
-        if find_spec("onnxslim") is not None:  # which tells free dimensions as formulas: "W//2"
-            told = slim(model, self.loaded.payloads, (), most_bytes=0).graph.value_info
-            del model.graph.value_info[:]
-            model.graph.value_info.extend(told)
+        if find_spec("onnxslim") is not None:
+            # It tells free dimensions as formulas, "W//2"; what it fails on is onnx's to infer.
+            with contextlib.suppress(Exception):
+                told = slim(model, self.loaded.payloads, (), most_bytes=0).graph.value_info
+                del model.graph.value_info[:]
+                model.graph.value_info.extend(told)
         made: ModelProto = onnx.shape_inference.infer_shapes(model, data_prop=True)
         for output, own in zip(made.graph.output, model.graph.output, strict=True):
             if any(d.dim_param.startswith("unk__") for d in output.type.tensor_type.shape.dim):

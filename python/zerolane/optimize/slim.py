@@ -10,6 +10,7 @@ from onnx import ModelProto, TensorProto, helper
 
 from zerolane._lazy import require
 from zerolane.model_file import MOST_PROTO_BYTES, Payloads, fill, size_of, tensors_of
+from zerolane.optimize.onnx_graph import opsets
 
 _REWRITES = (
     "constant_folding",
@@ -20,6 +21,7 @@ _REWRITES = (
 )
 
 
+_OPSET = 17
 _HIDDEN_BYTES = 1 << 16
 _ONE_AT_A_TIME = threading.Lock()  # onnxslim keeps what it is to skip in a class
 
@@ -40,6 +42,8 @@ def slim(
         whole = fill(model, payloads)
     else:
         whole, hidden = _hide(model, payloads)
+    if "" not in opsets(whole):  # onnxslim gives up on models of other domains alone
+        whole.opset_import.add(domain="", version=_OPSET)
     skipped = [name for name in _REWRITES if name not in rewrites]
     with _ONE_AT_A_TIME:
         made: ModelProto = package.slim(
@@ -84,9 +88,10 @@ def _restored(
     graph.value_info.extend(v for name, v in shapes.items() if name not in known)
     del result.functions[:]
     result.functions.extend(made.functions)
-    there = {o.domain for o in result.opset_import}
+    there = opsets(result)
+    used = {node.domain for node in graph.node}
     for opset in made.opset_import:
-        if opset.domain not in there:
+        if opset.domain not in there and opset.domain in used:
             result.opset_import.add(domain=opset.domain, version=opset.version)
     old = {t.name: t for t in tensors_of(before) if payloads.of(t) is not None}
     for tensor in tensors_of(result):
