@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import onnx
@@ -190,6 +190,44 @@ def size_of(model: ModelProto, payloads: Payloads) -> int:
     return int(model.ByteSize()) + sum(p.nbytes for p in held if p is not None)
 
 
+class SharedData:
+    """A file of external data that several models share: each payload is written to it once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.path.touch()
+        self._places: dict[int, tuple[int, Bytes]] = {}  # which are kept, so that no id comes twice
+
+    def refer(self, model: ModelProto, payloads: Payloads) -> ModelProto:
+        """A copy of the model that points at the payloads in the file, which must lie beside it."""
+        told = ModelProto()
+        told.CopyFrom(model)
+        with self.path.open("r+b") as file:
+            for tensor in tensors_of(told):
+                payload = payloads.of(tensor)
+                if payload is None:
+                    continue
+                offset = self._offset(file, payload)
+                del tensor.external_data[:]
+                for key, value in (
+                    ("location", self.path.name),
+                    ("offset", str(offset)),
+                    ("length", str(payload.nbytes)),
+                ):
+                    tensor.external_data.add(key=key, value=value)
+        return told
+
+    def _offset(self, file: BinaryIO, payload: Bytes) -> int:
+        known = self._places.get(id(payload))
+        if known is not None:
+            return known[0]
+        offset = -(-file.seek(0, os.SEEK_END) // _ALIGNMENT) * _ALIGNMENT
+        file.seek(offset)
+        file.write(payload.data)
+        self._places[id(payload)] = offset, payload
+        return offset
+
+
 def write(model: ModelProto, payloads: Payloads, path: Path, *, external: bool) -> int:
     """Write the model, its payloads beside it in `<name>.data` if asked for or beyond 2 GB.
 
@@ -197,26 +235,10 @@ def write(model: ModelProto, payloads: Payloads, path: Path, *, external: bool) 
     """
     if not external and size_of(model, payloads) < MOST_PROTO_BYTES:
         return path.write_bytes(fill(model, payloads).SerializeToString())
-    told = ModelProto()
-    told.CopyFrom(model)
     data = data_file(path)
-    with data.open("wb") as file:
-        for tensor in tensors_of(told):
-            payload = payloads.of(tensor)
-            if payload is None:
-                continue
-            offset = -(-file.tell() // _ALIGNMENT) * _ALIGNMENT
-            file.seek(offset)
-            file.write(payload.data)
-            del tensor.external_data[:]
-            for key, value in (
-                ("location", data.name),
-                ("offset", str(offset)),
-                ("length", str(payload.nbytes)),
-            ):
-                tensor.external_data.add(key=key, value=value)
-        size = file.tell()
-    return size + path.write_bytes(told.SerializeToString())
+    data.unlink(missing_ok=True)
+    told = SharedData(data).refer(model, payloads)
+    return data.stat().st_size + path.write_bytes(told.SerializeToString())
 
 
 def data_file(path: Path) -> Path:

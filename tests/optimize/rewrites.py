@@ -51,8 +51,11 @@ def image_net(rows: int | str = BATCH) -> ModelProto:
 
 
 def attention_net(rows: int = BATCH) -> ModelProto:
-    """x [rows,6,8] -> y [rows,7,8]: a class token that is expanded, two heads by reshapes."""
-    nodes = [node("Concat", ["token", "x"], ["s"], name="join", axis=1)]
+    """x [rows,6,8] -> y [rows,7,8]: a class token is expanded and joined, two heads by reshapes."""
+    nodes = [
+        node("Expand", ["token", "rows"], ["tokens"], name="expand"),
+        node("Concat", ["tokens", "x"], ["s"], name="join", axis=-2),
+    ]
     for part in "qkv":
         nodes += [
             node("MatMul", ["s", f"w{part}"], [f"{part}0"], name=f"{part}_proj"),
@@ -74,7 +77,8 @@ def attention_net(rows: int = BATCH) -> ModelProto:
         {"x": [rows, 6, 8]},
         {"y": [rows, 7, 8]},
         {
-            "token": np.repeat(random(1, 1, 8), rows, 0),
+            "token": random(1, 1, 8),
+            "rows": np.array([rows, 1, 8]),
             **{f"w{part}": random(8, 8, seed=seed) for seed, part in enumerate("qkv")},
             "split": np.array([rows, -1, 2, 4]),
             "heads": np.array([rows * 2, 7, 4]),

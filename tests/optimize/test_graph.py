@@ -20,7 +20,7 @@ from tests.models import task_checks  # noqa: E402
 from tests.optimize import rewrites  # noqa: E402
 from tests.optimize.graphs import random  # noqa: E402
 from tests.python.messages import assert_three_parts  # noqa: E402
-from zerolane.optimize import graph_passes, slim  # noqa: E402
+from zerolane.optimize import graph_options, graph_passes, slim  # noqa: E402
 from zerolane.optimize.provenance import steps  # noqa: E402
 
 
@@ -96,13 +96,51 @@ def test_a_fixed_batch_becomes_free(make: Any, rows: int, tmp_path: Path) -> Non
     (out,) = zl.load(tmp_path / "m.onnx").outputs
     assert out.shape is not None
     assert out.shape[0] == "N"
-    assert "Reshape" in next(e.why for e in report.passes if e.name == "batch")
+    why = next(e.why for e in report.passes if e.name == "batch")
+    assert "Reshape" in why
+    if make is rewrites.attention_net:
+        assert ("Expand expand" in why) == (rows == 3), "to one row nothing is expanded"
+        assert why.count("Concat join") == (rows == 1), "it gets its rows here instead"
     shape = tuple(d if isinstance(d, int) else 1 for d in spec.shape)[1:]
     x = random(7, *shape, seed=2)
     got = run(tmp_path / "m.onnx", x=x)["y"]
     parts = [x[i : i + 1].repeat(rows, 0) for i in range(7)]
     wanted = np.concatenate([run(model, x=part)["y"][:1] for part in parts])
     np.testing.assert_allclose(got, wanted, rtol=2e-5, atol=2e-5)
+
+
+def test_the_state_of_a_recurrent_model_has_its_batch_second(tmp_path: Path) -> None:
+    """And what makes more nodes than there were is left alone."""
+    source, one = task_checks.FOLDER / "stream_vad.onnx", tmp_path / "one.onnx"
+    report = zl.optimize.graph(source, one, batch=1)
+    assert report.after.nodes == report.before.nodes
+    assert "left alone" in next(e.why for e in report.passes if e.name == "fuse")
+    zl.optimize.graph(one, tmp_path / "m.onnx", batch="N")
+    got, wanted = zl.load(tmp_path / "m.onnx"), zl.load(source)
+    assert {s.name: s.shape for s in got.inputs} == {s.name: s.shape for s in wanted.inputs}
+    assert {s.name: s.shape for s in got.outputs} == {s.name: s.shape for s in wanted.outputs}
+    given = {"audio": random(5, 256), "state": random(1, 5, 64)}
+    for name, value in wanted.run(given).items():
+        np.testing.assert_allclose(got.run(given)[name], value, rtol=1e-5, atol=1e-6)
+
+
+def test_a_constant_for_each_row_is_expanded(tmp_path: Path) -> None:
+    """A class token whose expansion was folded by the exporter; rows that differ are refused."""
+    made = rewrites.attention_net()
+    del made.graph.node[0]
+    made.graph.node[0].input[0] = "token"
+    token = next(t for t in made.graph.initializer if t.name == "token")
+    for rows, seed in ((1, 0), (3, 1)):
+        tokens = np.repeat(random(rows, 1, 8, seed=seed), 3 // rows, 0)
+        token.CopyFrom(onnx.numpy_helper.from_array(tokens, "token"))
+        if rows == 3:
+            with pytest.raises(zl.Unsupported, match="rows of its constant 'token' differ"):
+                zl.optimize.graph(made, tmp_path / "m.onnx", batch="N")
+            continue
+        zl.optimize.graph(made, tmp_path / "m.onnx", batch="N")
+        x = random(3, 6, 8)
+        wanted = run(made, x=x)["y"]
+        np.testing.assert_allclose(run(tmp_path / "m.onnx", x=x[:2])["y"], wanted[:2], rtol=2e-5)
 
 
 def test_a_batch_of_another_size(tmp_path: Path) -> None:
@@ -304,7 +342,7 @@ def test_without_onnxslim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setitem(sys.modules, "onnxslim", None)
     with pytest.raises(zl.Unavailable, match="zerolane\\[optimize\\]"):
         zl.optimize.graph(rewrites.image_net(), tmp_path / "m.onnx")
-    others = [name for name in graph_passes.PASSES if name not in graph_passes.SLIMMED]
+    others = [name for name in graph_options.PASSES if name not in graph_options.SLIMMED]
     report = zl.optimize.graph(
         rewrites.image_net(), tmp_path / "m.onnx", passes=others[-2:], batch="N"
     )

@@ -7,6 +7,8 @@ which is rewritten where that is a Reshape, an Expand or a constant that is conc
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
@@ -17,8 +19,11 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, num
 
 from zerolane.errors import InvalidArgument, Unsupported
 from zerolane.model_file import Payloads
+from zerolane.optimize.cut import reads
 from zerolane.optimize.onnx_graph import all_names, bodies_of
 
+_RECURRENT = ("GRU", "LSTM", "RNN")
+_FIRST_STATE = 5  # place of the first state among their inputs
 _TIMES = 7
 """How much larger the second batch is: no usual ratio of two dimensions."""
 
@@ -35,14 +40,22 @@ def batch_of(model: ModelProto) -> int | str | None:
     return None
 
 
-def rewrite_batch(
-    model: ModelProto, payloads: Payloads, to: int | str, doing: str
-) -> tuple[int | str, list[str]]:
+@dataclass(frozen=True)
+class Rebatched:
+    """was: the batch before. said: a sentence for each constant that was rewritten. axes: where the
+    batch is in each input and output that has it; empty where it had a name."""
+
+    was: int | str
+    said: tuple[str, ...] = ()
+    axes: Mapping[str, int] = field(default_factory=dict)
+
+
+def rewrite_batch(model: ModelProto, payloads: Payloads, to: int | str, doing: str) -> Rebatched:
     """Give the batch dimension another name or size, in place.
 
-    The batch is the first dimension of the first input and of every input with an equal one.
-    Returns what it was, and a sentence for each constant that was rewritten. Raises Unsupported
-    with the node's name where the batch is baked in and cannot be taken out.
+    The batch is the first dimension of the first input and of every input with an equal one; of the
+    state of a recurrent operator it is the second. Raises Unsupported with the node's name where
+    the batch is baked in and cannot be taken out.
     """
     was = batch_of(model)
     if was is None:
@@ -53,11 +66,10 @@ def rewrite_batch(
         )
     if isinstance(was, str):
         _rename(model, was, to)
-        return was, []
+        return Rebatched(was)
     if was == to:
-        return was, []
-    said = _Fixed(model, payloads, was, doing).take_out(to)
-    return was, said
+        return Rebatched(was)
+    return _Fixed(model, payloads, was, doing).take_out(to)
 
 
 def _rename(model: ModelProto, was: str, to: int | str) -> None:
@@ -86,17 +98,26 @@ class _Fixed:
         self.fed = self._batched_inputs()
         self.rows: str | None = None
 
-    def _batched_inputs(self) -> list[ValueInfoProto]:
-        constant = {t.name for t in self.model.graph.initializer}
-        return [
-            v
-            for v in self.model.graph.input
-            if v.name not in constant
-            and v.type.tensor_type.shape.dim
-            and v.type.tensor_type.shape.dim[0].dim_value == self.size
-        ]
+    def _batched_inputs(self) -> dict[str, int]:
+        """Inputs with a batch: on which axis."""
+        graph = self.model.graph
+        states = {
+            name
+            for node in graph.node
+            if node.op_type in _RECURRENT and _layout(node) == 0
+            for name in list(node.input)[_FIRST_STATE:]
+        }
+        constant = {t.name for t in graph.initializer}
+        found = {}
+        for value in graph.input:
+            axis = 1 if value.name in states else 0
+            dims = value.type.tensor_type.shape.dim
+            fits = len(dims) > axis and dims[axis].dim_value == self.size
+            if fits and value.name not in constant:
+                found[value.name] = axis
+        return found
 
-    def take_out(self, to: int | str) -> list[str]:
+    def take_out(self, to: int | str) -> Rebatched:
         graph = self.model.graph
         self.before = self._shapes(self.size)
         while True:
@@ -105,12 +126,17 @@ class _Fixed:
                 break
         for node in graph.node:
             self._refuse_stuck(node, after)
-        for value in self.fed:
-            _set(value.type.tensor_type.shape.dim[0], to)
+        axes = dict(self.fed)
+        for value in graph.input:
+            if value.name in axes:
+                _set(value.type.tensor_type.shape.dim[axes[value.name]], to)
         for value in graph.output:
+            axis = self._axis(value.name, after)
+            if axis is not None:
+                axes[value.name] = axis
             self._declare(value, after.get(value.name), to)
         del graph.value_info[:]
-        return self.said
+        return Rebatched(self.size, tuple(self.said), axes)
 
     def _declare(self, output: ValueInfoProto, after: Shape | None, to: int | str) -> None:
         before = self.before.get(output.name)
@@ -126,10 +152,9 @@ class _Fixed:
     def _shapes(self, size: int) -> dict[str, Shape]:
         trial = ModelProto()
         trial.CopyFrom(self.model)
-        names = {v.name for v in self.fed}
         for value in trial.graph.input:
-            if value.name in names:
-                value.type.tensor_type.shape.dim[0].dim_value = size
+            if value.name in self.fed:
+                value.type.tensor_type.shape.dim[self.fed[value.name]].dim_value = size
         for value in trial.graph.output:
             value.type.tensor_type.ClearField("shape")
         del trial.graph.value_info[:]
@@ -210,7 +235,8 @@ class _Fixed:
         """A constant of one batch beside values that grow: it is expanded to as many rows."""
         axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
         grows = [name for name in node.input if self._axis(name, after) == 0]
-        if not grows or axis == 0:
+        rank = len(self.before.get(grows[0], ())) if grows else 0
+        if axis % max(rank, 1) == 0:
             return False
         changed = False
         for index, name in enumerate(node.input):
@@ -242,17 +268,15 @@ class _Fixed:
         if self.rows is None:
             self.rows = self._fresh("batch_rows")
             shape = self._fresh("batch_shape")
+            first, axis = next(iter(self.fed.items()))
             nodes = [
-                helper.make_node("Shape", [self.fed[0].name], [shape]),
+                helper.make_node("Shape", [first], [shape]),
                 helper.make_node(
-                    "Gather", [shape, self._add("batch_axis", np.array([0]))], [self.rows]
+                    "Gather", [shape, self._add("batch_axis", np.array([axis]))], [self.rows]
                 ),
             ]
-            kept = [NodeProto.FromString(n.SerializeToString()) for n in self.model.graph.node]
-            place = next(i for i, n in enumerate(self.model.graph.node) if n is node or n == node)
-            del self.model.graph.node[:]
-            self.model.graph.node.extend([*nodes, *kept])
-            node = self.model.graph.node[place + len(nodes)]
+            for one in reversed(nodes):
+                self.model.graph.node.insert(0, one)
         made = self._fresh("shape_with_batch")
         rest = self._add("shape_rest", np.asarray(wanted[1:], np.int64))
         concat = helper.make_node("Concat", [self.rows, rest], [made], axis=0)
@@ -300,10 +324,13 @@ class _Fixed:
         return None
 
     def _constant_value(self, name: str) -> bool:
-        graph = self.model.graph
-        return any(t.name == name for t in graph.initializer) or any(
-            n.op_type == "Constant" and name in n.output for n in graph.node
-        )
+        """Whether a value depends on no input, whatever nodes compute it."""
+        told = {t.name for t in self.model.graph.initializer}
+        moving = {v.name for v in self.model.graph.input} - told
+        for node in self.model.graph.node:
+            if not moving.isdisjoint(reads(node)):
+                moving.update(node.output)
+        return name not in moving
 
     def _array(self, tensor: TensorProto) -> NDArray[Any]:
         payload = self.payloads.of(tensor)
@@ -331,6 +358,10 @@ class _Fixed:
             "dynamic batch dimension",
             _name(node),
         )
+
+
+def _layout(node: NodeProto) -> int:
+    return next((int(a.i) for a in node.attribute if a.name == "layout"), 0)
 
 
 def _name(node: NodeProto) -> str:

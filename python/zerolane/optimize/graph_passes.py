@@ -4,67 +4,38 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 import onnx
-from onnx import ModelProto, ValueInfoProto, helper
+from onnx import ModelProto
 
 from zerolane import model_file as files
 from zerolane._lazy import require
 from zerolane.errors import Error, InvalidArgument, InvalidModel, Unsupported
-from zerolane.measure.progress import Progress, reporter
-from zerolane.measure.random_inputs import Shapes
+from zerolane.measure.progress import reporter
 from zerolane.optimize import normalize
-from zerolane.optimize.batch import batch_of, rewrite_batch
+from zerolane.optimize.batch import Rebatched, rewrite_batch
 from zerolane.optimize.cut import check_names, cut
 from zerolane.optimize.dead import remove_dead
+from zerolane.optimize.graph_options import PASSES, SLIMMED, GraphOptions
+from zerolane.optimize.graph_options import chosen as choose
 from zerolane.optimize.graph_report import (
     APPLIED,
     NOTHING,
     REFUSED,
     SKIPPED,
     GraphReport,
-    ModelSize,
     PassEffect,
 )
+from zerolane.optimize.graph_size import measure_size, operators
 from zerolane.optimize.judge import Finding, Judge, Values
-from zerolane.optimize.macs import node_macs, totals
 from zerolane.optimize.offline import offline
-from zerolane.optimize.onnx_graph import bodies_of, opsets
+from zerolane.optimize.onnx_graph import opsets
 from zerolane.optimize.provenance import stamp
-from zerolane.optimize.samples import Samples
 from zerolane.optimize.slim import slim
 from zerolane.optimize.valid import complaint, type_complaint
-
-PASSES = ("inline", "opset", "cut", "batch", "fold", "fuse", "dedupe", "dead", "shapes")
-"""In the order in which they run."""
-SLIMMED = frozenset(("fold", "fuse", "dedupe"))
-"""Those that the package onnxslim does."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GraphOptions:
-    """The options of `zl.optimize.graph`, which describes them."""
-
-    passes: Sequence[str] | None = None
-    skip: Sequence[str] = ()
-    inputs: Sequence[str] = ()
-    outputs: Sequence[str] = ()
-    opset: int | None = None
-    batch: int | str | None = None
-    samples: Samples | None = None
-    shapes: Shapes | str | None = None
-    seed: int = 0
-    verify: bool = True
-    tolerance: float = 1e-5
-    fold_limit_bytes: int = 16 << 20
-    onnxruntime_offline: Path | None = None
-    progress: Progress = True
-    external: bool | None = None
 
 
 def optimize_graph(source: files.Source, output: Path, options: GraphOptions) -> GraphReport:
@@ -84,8 +55,6 @@ def optimize_graph(source: files.Source, output: Path, options: GraphOptions) ->
         beside = loaded.external if options.external is None else options.external
         _stamp(run.model, loaded, run.applied, options)
         size = files.write(run.model, loaded.payloads, path, external=beside)
-        for name in ("original.onnx", "candidate.onnx"):
-            (path.parent / name).unlink(missing_ok=True)
         if options.onnxruntime_offline is not None:
             run.notes.append(offline(path, options.onnxruntime_offline, loaded, doing))
         report = GraphReport(
@@ -107,39 +76,6 @@ def optimize_graph(source: files.Source, output: Path, options: GraphOptions) ->
     return report
 
 
-def measure_size(model: ModelProto, payloads: files.Payloads, size: int) -> ModelSize:
-    """The numbers of a light model that takes `size` bytes on disk."""
-    weights: Counter[str] = Counter()
-    for tensor in files.tensors_of(model):
-        dtype = onnx.TensorProto.DataType.Name(tensor.data_type).lower()
-        payload = payloads.of(tensor)
-        count = 1
-        for dim in tensor.dims:
-            count *= dim
-        weights[dtype] += len(payload) if payload is not None else _stored(tensor, count)
-    return ModelSize(
-        bytes=size,
-        opset=opsets(model).get("", 0),
-        operators=dict(sorted(operators(model.graph).items(), key=lambda row: (-row[1], row[0]))),
-        weights=dict(weights.most_common()),
-        macs=totals(node_macs(model)),
-        inputs=tuple(map(_shown, _fed(model))),
-        outputs=tuple(map(_shown, model.graph.output)),
-    )
-
-
-def operators(graph: onnx.GraphProto) -> Counter[str]:
-    """How often each operator occurs, bodies included; Constant is no operator here."""
-    found: Counter[str] = Counter()
-    for node in graph.node:
-        if node.op_type != "Constant":
-            domain = "" if node.domain in ("", "ai.onnx") else f"{node.domain}::"
-            found[domain + node.op_type] += 1
-        for body in bodies_of(node):
-            found += operators(body)
-    return found
-
-
 class _Run:
     """The model on its way through the passes."""
 
@@ -152,7 +88,7 @@ class _Run:
         self.effects: list[PassEffect] = []
         self.notes: list[str] = []
         self.judge: Judge | None = None
-        self.old_batch: int | str = 1
+        self.rebatched = Rebatched(1)
         self.said = "not verified: it was not asked for"
         self.rows: list[tuple[Values, Values]] | None = None
 
@@ -161,7 +97,7 @@ class _Run:
         return [e.name for e in self.effects if e.status == APPLIED]
 
     def all(self) -> None:
-        chosen = _chosen(self.options)
+        chosen = choose(self.options)
         options = self.options
         if not SLIMMED.isdisjoint(chosen):
             require("onnxslim", "optimize", self.doing)
@@ -267,12 +203,14 @@ class _Run:
 
     def _batch_finding(self, made: ModelProto) -> Finding:
         assert self.judge is not None
-        to, old = self.options.batch, self.old_batch
+        to, old = self.options.batch, self.rebatched.was
         assert to is not None
         if isinstance(to, str) and isinstance(old, str):
             return self.judge.error(made)
         sizes = [to] if isinstance(to, int) else [old, 2 * int(old), 3 * int(old)]
-        rows = [row for size in sizes for row in self.judge.batched(int(size), old)]
+        rows = [
+            row for size in sizes for row in self.judge.batched(int(size), old, self.rebatched.axes)
+        ]
         self.rows = rows  # later passes are held against the same
         return self.judge.error(made, rows)
 
@@ -311,9 +249,9 @@ class _Run:
 
     def _batch(self, model: ModelProto) -> tuple[ModelProto, str]:
         assert self.options.batch is not None
-        self.old_batch = batch_of(model) or 1
-        was, said = rewrite_batch(model, self.loaded.payloads, self.options.batch, self.doing)
-        return model, "; ".join([f"batch {was} -> {self.options.batch}", *said])
+        done = rewrite_batch(model, self.loaded.payloads, self.options.batch, self.doing)
+        self.rebatched = done
+        return model, "; ".join([f"batch {done.was} -> {self.options.batch}", *done.said])
 
     def _slim(self, model: ModelProto, *rewrites: str) -> tuple[ModelProto, str]:
         made = slim(
@@ -322,10 +260,14 @@ class _Run:
             [*rewrites, "dead_node_elimination"],
             most_bytes=self.options.fold_limit_bytes,
         )
-        if operators(made.graph) == operators(model.graph) and files.size_of(
-            made, self.loaded.payloads
-        ) >= files.size_of(model, self.loaded.payloads):
-            return model, ""  # other names and an other order are no change
+        before, after = operators(model.graph), operators(made.graph)
+        smaller = files.size_of(made, self.loaded.payloads) < files.size_of(
+            model, self.loaded.payloads
+        )
+        if after.total() > before.total():  # a Gemm between two reshapes for a MatMul and an Add
+            return model, f"left alone: it would make {after.total()} nodes of {before.total()}"
+        if after == before and not smaller:
+            return model, ""  # other names and another order are no change
         return made, ""
 
     def _dead(self, model: ModelProto) -> tuple[ModelProto, str]:
@@ -344,38 +286,6 @@ class _Run:
             if any(d.dim_param.startswith("unk__") for d in output.type.tensor_type.shape.dim):
                 output.CopyFrom(own)  # names that onnx made up say less than none
         return made, f"{len(made.graph.value_info)} values have a type"
-
-
-def _chosen(options: GraphOptions) -> list[str]:
-    for name in (*(options.passes or ()), *options.skip):
-        if name not in PASSES:
-            raise InvalidArgument(
-                f"optimizing a model: there is no pass {name!r}, expected some of "
-                f"{', '.join(PASSES)}; correct passes= or skip=",
-                name,
-            )
-    asked = {
-        "opset": options.opset is not None,
-        "cut": bool(options.inputs or options.outputs),
-        "batch": options.batch is not None,
-    }
-    for name, given in asked.items():
-        if options.passes is not None and name in options.passes and not given:
-            needs = "inputs= or outputs=" if name == "cut" else f"{name}="
-            raise InvalidArgument(
-                f"optimizing a model: the pass {name!r} was asked for without {needs}, expected "
-                "both; say what it is to do",
-                name,
-            )
-    if isinstance(options.batch, int) and options.batch < 1:
-        raise InvalidArgument(
-            f"optimizing a model: batch={options.batch} was given, expected a name or a number "
-            "from 1 on; correct it",
-            "batch",
-        )
-    listed = set(options.passes if options.passes is not None else PASSES)
-    listed |= {name for name, given in asked.items() if given}
-    return [n for n in PASSES if n in listed and n not in options.skip and asked.get(n, True)]
 
 
 def _stamp(
@@ -399,21 +309,6 @@ def _advice(name: str) -> str:
     if name == "opset":
         return "take a lower opset, or give a tolerance"
     return "give a tolerance, or real samples"
-
-
-def _fed(model: ModelProto) -> list[ValueInfoProto]:
-    constant = {t.name for t in model.graph.initializer}
-    return [v for v in model.graph.input if v.name not in constant]
-
-
-def _shown(value: ValueInfoProto) -> str:
-    return f"{value.name}: {helper.printable_type(value.type)}"
-
-
-def _stored(tensor: onnx.TensorProto, count: int) -> int:
-    if tensor.data_type == onnx.TensorProto.STRING:
-        return sum(map(len, tensor.string_data))
-    return int(count * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
 
 
 def _line(error: Exception) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from zerolane.errors import Error
 from zerolane.measure.random_inputs import Shapes, complete_inputs
 from zerolane.model.load import load
 from zerolane.model.session import Session
-from zerolane.model_file import Loaded, write
+from zerolane.model_file import MOST_PROTO_BYTES, Loaded, SharedData, size_of, write
 from zerolane.optimize.samples import Samples, read_samples
 from zerolane.optimize.verify import measure
 from zerolane.types import TensorSpec
@@ -52,6 +52,8 @@ class Judge:
         extra: Sequence[str] = (),
     ) -> None:
         self._loaded, self._folder = original, folder
+        large = size_of(original.model, original.payloads) >= MOST_PROTO_BYTES // 2
+        self._data = SharedData(folder / "judge.data") if large or original.external else None
         model = ModelProto()
         model.CopyFrom(original.model)
         shown = {v.name for v in model.graph.output}
@@ -85,28 +87,33 @@ class Judge:
 
     def open(self, model: ModelProto, name: str) -> Session:
         """A session in which nothing is fused: what is compared is what the file says."""
-        path = self._folder / name
-        write(model, self._loaded.payloads, path, external=self._loaded.external)
+        path, payloads = self._folder / name, self._loaded.payloads
+        if self._data is None:
+            write(model, payloads, path, external=False)
+        else:
+            path.write_bytes(self._data.refer(model, payloads).SerializeToString())
         return load(path, graph_level="basic")
 
-    def batched(self, size: int, old: int | str) -> list[tuple[Values, Values]]:
-        """One row of `size` from those of the original: of a fixed batch, several runs on end."""
+    def batched(
+        self, size: int, old: int | str, axes: Mapping[str, int]
+    ) -> list[tuple[Values, Values]]:
+        """One row of `size` from those of the original: of a fixed batch, several runs on end.
+
+        axes: of a fixed batch, where it is in each input and output that has it.
+        """
         if isinstance(old, str):
             row = {s.name: self._resized(s, self.rows[0][0][s.name], size, old) for s in self._fed}
             return [(row, self._session.run(row))]
-        batched = {s.name for s in self._session.inputs if s.shape and s.shape[0] == old}
         rows = [self.rows[i % len(self.rows)] for i in range(-(-size // old))]
-        feeds = {
-            name: np.concatenate([row[name] for row, _ in rows])[:size]
-            if name in batched
-            else rows[0][0][name]
-            for name in rows[0][0]
-        }
-        wanted = {
-            name: np.concatenate([values[name] for _, values in rows])[:size]
-            for name, value in rows[0][1].items()
-            if isinstance(value, np.ndarray) and value.ndim and value.shape[0] == old
-        }
+
+        def joined(name: str, parts: list[Any]) -> Any:
+            if name not in axes:
+                return parts[0]
+            whole = np.concatenate(parts, axes[name])
+            return np.take(whole, np.arange(size), axes[name])
+
+        feeds = {name: joined(name, [row[name] for row, _ in rows]) for name in rows[0][0]}
+        wanted = {name: joined(name, [v[name] for _, v in rows]) for name in rows[0][1]}
         return [(feeds, wanted)]
 
     @property

@@ -63,7 +63,8 @@ def node_macs(model: ModelProto, shapes: Mapping[str, Sequence[int]] = {}) -> li
     known = {t.name: tuple(t.dims) for t in graph.initializer}
     for info in (*graph.input, *graph.value_info, *graph.output):
         # Unknown, or negative: a kernel does not fit into a free dimension that counts as 1.
-        known[info.name] = tuple(max(d.dim_value, 1) for d in info.type.tensor_type.shape.dim)
+        if info.type.tensor_type.HasField("shape"):
+            known[info.name] = tuple(max(d.dim_value, 1) for d in info.type.tensor_type.shape.dim)
     found = []
     for node in nodes:
         count = _count(node, known)
@@ -121,7 +122,8 @@ def _count(node: Node, known: Mapping[str, Shape]) -> int:
     if op == "Gemm":
         attribute = node.attribute("transA")
         a = shape(0)
-        return prod(out) * a[0 if attribute is not None and attribute.i else 1] if a else 0
+        inner = 0 if attribute is not None and attribute.i else 1
+        return prod(out) * a[inner] if len(a) == 2 else 0
     if op == "MatMulNBits":
         k, n = node.attribute("K"), node.attribute("N")
         return prod(shape(0)[:-1]) * k.i * n.i if k is not None and n is not None else 0
