@@ -26,14 +26,16 @@ def sha256(path: Path) -> str:
 def test_steps_add_up_and_name_their_source(tmp_path: Path) -> None:
     first, second, third = (tmp_path / f"{n}.onnx" for n in range(3))
     onnx.save(small.control_policy(), first)
-    zl.optimize.fp16(first, second, keep=["Tanh"])
+    zl.optimize.fp16(first, second, keep=["Gemm"])
     zl.optimize.bf16(second, third)
     narrow, wide = steps(onnx.load(third))
     assert (narrow.step, wide.step) == ("fp16", "bf16")
     assert (narrow.source, wide.source) == (sha256(first), sha256(second))
-    assert narrow.options["keep"] == ["Tanh"]
+    assert narrow.options["keep"] == ["Gemm"]
     assert narrow.zerolane == zl.__version__
     assert narrow.tools == {"onnx": onnx.__version__}
+    zl.optimize.fp16(third, tmp_path / "again.onnx", verify=False)
+    assert len(steps(onnx.load(tmp_path / "again.onnx"))) == 2, "nothing was done, nothing is told"
 
 
 def test_the_same_pass_writes_the_same_bytes(tmp_path: Path) -> None:

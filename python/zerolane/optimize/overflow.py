@@ -33,6 +33,8 @@ def largest_values(
     watched = ModelProto()
     watched.CopyFrom(model)
     names = _watch(watched)
+    if not names:
+        return {}
     path = folder / "watched.onnx"
     write(watched, payloads, path, external=external)
     session = load(path, graph_level="basic")
@@ -87,6 +89,6 @@ def _watch(model: ModelProto) -> dict[str, str]:
         )
         graph.output.append(helper.make_tensor_value_info(most, FLOAT, []))
         names[value.name] = most
-    for name, number in ((limit, _SENTINEL), (zero, 0.0)):
+    for name, number in ((limit, _SENTINEL), (zero, 0.0)) if names else ():
         graph.initializer.append(numpy_helper.from_array(np.array(number, np.float32), name))
     return names

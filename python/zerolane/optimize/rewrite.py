@@ -67,7 +67,8 @@ def graph(
     Raises NotFound, InvalidModel, InvalidArgument, Unsupported, Unavailable.
     """
     require("onnx", "optimize", "optimizing a model")
-    from zerolane.optimize.graph_passes import GraphOptions, optimize_graph
+    from zerolane.optimize.graph_options import GraphOptions
+    from zerolane.optimize.graph_passes import optimize_graph
 
     options = GraphOptions(
         passes=_names(passes) if passes is not None else None,
