@@ -65,6 +65,28 @@ def test_real_inputs(invoke: Invoke) -> None:
     assert told["errors"][0]["elements"] == 320
 
 
+def test_samples(invoke: Invoke) -> None:
+    """A folder; what leaves float16's range on one of the files is kept."""
+    model = graphs.model(
+        [graphs.node("Mul", ["x", "x"], ["a"], name="square"), graphs.node("Tanh", ["a"], ["y"])],
+        {"x": ["N", 4]},
+        {"y": ["N", 4]},
+    )
+    onnx.save(model, "square.onnx")
+    Path("samples").mkdir()
+    for number, size in enumerate((1, 300)):
+        np.save(f"samples/{number}.npy", np.full((2, 4), size, np.float32))
+    told = json.loads(
+        invoke("fp16", "square.onnx", "m.onnx", "--samples", "samples", "--json").stdout
+    )
+    assert [k["node"] for k in told["kept"]] == ["square", "y"]
+    invoke("fp16", "square.onnx", "n.onnx", "--samples", "absent", code=2)
+    invoke(
+        *("fp16", "square.onnx", "n.onnx", "--samples", "samples", "--input", "samples/0.npy"),
+        code=2,
+    )
+
+
 def test_exit_codes(invoke: Invoke) -> None:
     result = invoke("fp16", DIGITS, "m.onnx", "--tolerance", "1e-9", code=1)
     assert "accuracy_lost" in result.stderr

@@ -11,10 +11,12 @@ import pytest
 onnx = pytest.importorskip("onnx", reason="models are built with onnx")
 
 import numpy as np  # noqa: E402
+from click.testing import CliRunner  # noqa: E402
 
 import zerolane as zl  # noqa: E402
 from tests.models import small  # noqa: E402
 from zerolane import model_file as files  # noqa: E402
+from zerolane.cli.main import cli  # noqa: E402
 from zerolane.model.steps import KEY  # noqa: E402
 from zerolane.optimize.provenance import stamp, steps  # noqa: E402
 
@@ -98,3 +100,14 @@ def test_inspect_shows_the_steps_beside_the_metadata(tmp_path: Path) -> None:
     assert "step        fp16(keep=[]" in str(report)
     told = json.loads(json.dumps(report.as_dict()))["steps"]
     assert told == [report.steps[0].as_dict()]
+
+
+def test_the_verb_inspect_shows_them(tmp_path: Path) -> None:
+    zl.optimize.fp16(small.control_policy(), tmp_path / "m.onnx", keep_io=False)
+    path = str(tmp_path / "m.onnx")
+    text = CliRunner().invoke(cli, ["inspect", path, "--no-backends"]).stdout
+    assert "step  fp16(keep=[], keep_io=False, keep_defaults=True) by zerolane" in text
+    assert "100.0% float16" in text
+    told = json.loads(CliRunner().invoke(cli, ["inspect", path, "--no-backends", "--json"]).stdout)
+    assert told["steps"][0]["options"]["keep_io"] is False
+    assert list(told["macs"]) == ["float16"]

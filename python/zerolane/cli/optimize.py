@@ -56,6 +56,12 @@ _OPTIONS = (
         help="Fail beyond this error, relative to the largest value of an output.",
     ),
     click.option("--by-node", is_flag=True, help="Measure the error of every node."),
+    click.option(
+        "--samples",
+        metavar="PATH",
+        help="Real inputs: .npz, .npy or a folder of them; what leaves float16's range on them "
+        "stays in float32.",
+    ),
     giving_inputs,
 )
 
@@ -71,7 +77,9 @@ def _narrow(model: str, given: tuple[str, ...], name: str, **options: Any) -> Pr
     from zerolane.measure.random_inputs import complete_inputs
     from zerolane.model.load import load
 
-    samples = None
+    samples: Any = options.pop("samples")
+    if given and samples is not None:
+        raise click.UsageError("--input and --samples both give inputs: take one of them")
     if given:
         session = load(model)
         inputs = read_inputs(given, session.inputs)
