@@ -18,6 +18,7 @@ from zerolane.cli.doctor import doctor
 from zerolane.cli.inspect import inspect
 from zerolane.cli.op import op
 from zerolane.cli.optimize import optimize
+from zerolane.cli.quantize import quantize
 from zerolane.cli.run import run
 from zerolane.cli.verb import print_error
 from zerolane.errors import InvalidArgument
@@ -48,7 +49,20 @@ def cli() -> None:
     """Low-latency inference over ONNX Runtime and TensorRT: look, run, build, measure, compare."""
 
 
-for verb in (doctor, inspect, run, bench, compare, build, cache, convert, optimize, op, demo):
+for verb in (
+    doctor,
+    inspect,
+    run,
+    bench,
+    compare,
+    build,
+    cache,
+    convert,
+    optimize,
+    quantize,
+    op,
+    demo,
+):
     cli.add_command(verb)
 
 

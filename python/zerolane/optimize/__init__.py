@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 from zerolane._lazy import require
 from zerolane.optimize.bisection import BisectReport, bisect
 from zerolane.optimize.graph_report import GraphReport, PassEffect
+from zerolane.optimize.quantization.api import quantize, sensitivity
+from zerolane.optimize.quantization.report import LayerError, QuantReport, SensitivityReport
 from zerolane.optimize.report import (
     AccuracyLost,
     KeptNode,
@@ -34,14 +36,19 @@ __all__ = [
     "BisectReport",
     "GraphReport",
     "KeptNode",
+    "LayerError",
     "NodeError",
     "OutputError",
     "PassEffect",
     "PrecisionReport",
+    "QuantReport",
+    "SensitivityReport",
     "bf16",
     "bisect",
     "fp16",
     "graph",
+    "quantize",
+    "sensitivity",
 ]
 
 

@@ -93,7 +93,7 @@ def verify(
         for runner in runners:
             got = runner.run(_fitting(row, runner, sides))
             for name in names & got.keys():
-                errors[name] = _worse(errors.get(name), measure(name, got[name], wanted[name]))
+                errors[name] = worse(errors.get(name), measure(name, got[name], wanted[name]))
     outputs = [v.name for v in sides.original.graph.output]
     return Verdict(
         _sentence(sides.dtype, len(rows), samples is None),
@@ -164,7 +164,8 @@ def _joined(a: OutputError, b: OutputError) -> OutputError:
     )
 
 
-def _worse(a: OutputError | None, b: OutputError) -> OutputError:
+def worse(a: OutputError | None, b: OutputError) -> OutputError:
+    """Of two measurements of one value, the worse of each number."""
     if a is None:
         return b
     return OutputError(
