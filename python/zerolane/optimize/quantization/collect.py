@@ -2,7 +2,7 @@
 
 The model runs once a sample, with reductions added, so that a few numbers a value leave the graph
 and the runtime keeps its layouts and most of its fusions. For histograms, a sample of each value
-leaves it: at most `_MOST` elements, a fixed odd distance apart.
+leaves it: about `_MOST` elements, a fixed distance apart.
 """
 
 from __future__ import annotations
@@ -20,11 +20,10 @@ from zerolane.errors import Error, InvalidArgument
 from zerolane.model.load import load
 from zerolane.model.session import Session
 from zerolane.model_file import Payloads, write
-from zerolane.optimize.onnx_graph import all_names
 from zerolane.optimize.quantization.ranges import BINS, Range, stretched
 from zerolane.optimize.samples import SampleSet
 
-_MOST = 8192
+_MOST = 1 << 15
 _BLOCKED = 4
 """Rank of feature maps: a global pool finds their maxima in whatever layout they lie."""
 
@@ -65,10 +64,10 @@ class Watcher:
 
     def run(self, samples: SampleSet, tell: Callable[[int], object], doing: str) -> None:
         """Goes through the samples; `tell` gets the number of those done."""
-        strides: dict[str, int] = {}
+        strides: list[int] = []
         if self._histograms:
             sizes = self._open(self._sized(), "sizes.onnx").run(samples[0])
-            strides = {w.name: _stride(int(sizes[f"{w.name}/size"])) for w in self._watched}
+            strides = [_stride(int(sizes[_told(i, "size")])) for i in range(len(self._watched))]
         session = self._open(self._watching(strides), "watching.onnx")
         for index, row in enumerate(samples):
             try:
@@ -79,8 +78,8 @@ class Watcher:
                     "give inputs that the model takes",
                     "calibration",
                 ) from error
-            for w in self._watched:
-                self._add(w, found, doing, index)
+            for place in range(len(self._watched)):
+                self._add(place, found, doing, index)
             tell(index + 1)
 
     def ranges(self) -> dict[str, Range]:
@@ -93,11 +92,12 @@ class Watcher:
         return made
 
     def _add(
-        self, watched: Watched, found: dict[str, NDArray[np.float32]], doing: str, index: int
+        self, place: int, found: dict[str, NDArray[np.float32]], doing: str, index: int
     ) -> None:
+        watched = self._watched[place]
         name = watched.name
-        high = float(found[f"{name}/high"])
-        low = 0.0 if watched.positive else float(found[f"{name}/low"])
+        high = float(found[_told(place, "high")])
+        low = 0.0 if watched.positive else float(found[_told(place, "low")])
         if not (math.isfinite(low) and math.isfinite(high)):
             if high < low:  # of no elements
                 return
@@ -115,7 +115,7 @@ class Watcher:
             seen.counts = stretched(seen.counts, seen.edge, edge) if seen.edge else seen.counts
             seen.edge = edge
         if seen.edge:
-            scaled = np.abs(found[f"{name}/some"]) * np.float32(BINS / seen.edge)
+            scaled = np.abs(found[_told(place, "some")]) * np.float32(BINS / seen.edge)
             bins = np.minimum(scaled.astype(np.int32), BINS - 1)
             seen.counts += np.bincount(bins, minlength=BINS)
 
@@ -132,55 +132,55 @@ class Watcher:
 
     def _sized(self) -> ModelProto:
         made = self._copy()
-        for w in self._watched:
-            made.graph.node.append(helper.make_node("Size", [w.name], [f"{w.name}/size"]))
-            made.graph.output.append(
-                helper.make_tensor_value_info(f"{w.name}/size", TensorProto.INT64, [])
-            )
+        for index, w in enumerate(self._watched):
+            name = _told(index, "size")
+            made.graph.node.append(helper.make_node("Size", [w.name], [name]))
+            made.graph.output.append(helper.make_tensor_value_info(name, TensorProto.INT64, []))
         return made
 
-    def _watching(self, strides: dict[str, int]) -> ModelProto:
+    def _watching(self, strides: Sequence[int]) -> ModelProto:
         made = self._copy()
         graph = made.graph
-        taken = all_names(made)
-        assert not any("/high" in name for name in taken & set(self._seen))
-        graph.initializer.extend(
-            numpy_helper.from_array(np.array([value], np.int64), f"zerolane/{name}")
-            for name, value in (("flat", -1), ("start", 0), ("end", 2**62))
-        )
 
-        def output(name: str, *shape: str) -> None:
-            graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+        def node(op: str, inputs: Sequence[str], out: str, **attributes: int) -> str:
+            added = helper.make_node(op, inputs, [out])
+            added.attribute.extend(helper.make_attribute(k, v) for k, v in attributes.items())
+            graph.node.append(added)
+            return out
 
-        for w in self._watched:
+        def number(value: int) -> str:
+            name = f"zerolane/{value}"
+            if name not in {t.name for t in graph.initializer}:
+                tensor = numpy_helper.from_array(np.array([value], np.int64), name)
+                graph.initializer.append(tensor)
+            return name
+
+        outputs: list[str] = []
+        for index, w in enumerate(self._watched):
             high = w.name
             if w.rank == _BLOCKED:
-                high = f"{w.name}/channels"
-                graph.node.append(helper.make_node("GlobalMaxPool", [w.name], [high]))
-            graph.node.append(helper.make_node("ReduceMax", [high], [f"{w.name}/high"], keepdims=0))
-            output(f"{w.name}/high")
+                high = node("GlobalMaxPool", [w.name], _told(index, "channels"))
+            outputs.append(node("ReduceMax", [high], _told(index, "high"), keepdims=0))
             if not w.positive:
-                graph.node.append(
-                    helper.make_node("ReduceMin", [w.name], [f"{w.name}/low"], keepdims=0)
-                )
-                output(f"{w.name}/low")
-            if w.name in strides:
-                step = f"zerolane/step{strides[w.name]}"
-                if step not in {t.name for t in graph.initializer}:
-                    graph.initializer.append(
-                        numpy_helper.from_array(np.array([strides[w.name]], np.int64), step)
-                    )
-                flat = f"{w.name}/flat"
-                ends = ["zerolane/start", "zerolane/end", "zerolane/start", step]
-                graph.node.append(helper.make_node("Reshape", [w.name, "zerolane/flat"], [flat]))
-                graph.node.append(helper.make_node("Slice", [flat, *ends], [f"{w.name}/some"]))
-                output(f"{w.name}/some", "n")
+                outputs.append(node("ReduceMin", [w.name], _told(index, "low"), keepdims=0))
+            if self._histograms:
+                flat = node("Reshape", [w.name, number(-1)], _told(index, "flat"))
+                ends = [number(0), number(2**62), number(0), number(strides[index])]
+                outputs.append(node("Slice", [flat, *ends], _told(index, "some")))
+        for name in outputs:
+            shape = ["n"] if name.endswith("some") else []
+            graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
         return made
+
+
+def _told(index: int, what: str) -> str:
+    """The name of a value that is added for the value watched at `index`."""
+    return f"zerolane/watched{index}/{what}"
 
 
 def _stride(size: int) -> int:
-    """An odd step without small factors: it meets all columns and channels alike."""
+    """A step without a factor in common with the size: it meets all columns and channels alike."""
     step = max(1, size // _MOST)
-    while step > 1 and any(step % p == 0 for p in (2, 3, 5, 7)):
+    while math.gcd(step, size) > 1:
         step += 1
     return step

@@ -97,11 +97,14 @@ def _percentile(seen: Range, percentile: float) -> float:
 
 def _entropy(seen: Range) -> float:
     """The threshold with the least divergence."""
-    counts = seen.histogram
-    assert counts is not None
+    assert seen.histogram is not None
+    counts = seen.histogram.copy()
+    counts[0] = 0  # what a Relu cut off is exact anyway, and would outweigh all else
+    if not counts.any():
+        return seen.edge
     used = int(np.flatnonzero(counts)[-1]) + 1
     if used <= _LEVELS:
-        return seen.edge
+        return used * seen.edge / BINS
     best, least = used, np.inf
     for end in range(_LEVELS, used + 1, 4):
         found = _divergence(counts, end)

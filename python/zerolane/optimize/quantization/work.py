@@ -20,6 +20,7 @@ from zerolane.optimize.macs import node_macs, shares
 from zerolane.optimize.onnx_graph import opsets
 from zerolane.optimize.precision import convert
 from zerolane.optimize.provenance import stamp
+from zerolane.optimize.quantization.backoff import fewest
 from zerolane.optimize.quantization.insert import Form
 from zerolane.optimize.quantization.options import LEAST_OPSET, QuantOptions
 from zerolane.optimize.quantization.prepare import Prepared, prepare
@@ -223,10 +224,7 @@ def _choice(options: QuantOptions) -> Choice:
 def _backed_off(
     run: _Run, maker: Maker, judge: Scorer | None, rows: Sequence[Arrays]
 ) -> tuple[list[str], int]:
-    """The layers that go back to float so that the floor holds, and how many models were scored.
-
-    The layers are ranked, and the shortest beginning of the ranking is found by halving.
-    """
+    """The layers that go back to float so that the floor holds, and how many models were scored."""
     floor = run.options.accuracy
     if floor is None or judge is None:
         return [], 0
@@ -235,28 +233,22 @@ def _backed_off(
     def holds(dropped: Sequence[str]) -> bool:
         nonlocal count
         count += 1
-        run.tell(0.6 + 0.3 * count / 12, f"scoring with {len(dropped)} layers in float")
+        run.tell(0.6 + 0.3 * min(count / 20, 1), f"scoring with {len(dropped)} layers in float")
         session = run.open(_finished(run, maker.made([n for n in names if n not in dropped])))
         return judge.kept(session.run) >= floor
 
     if holds([]):
         return [], count
     ranking = maker.ranked(rows[:_RANKED], run.folder) if isinstance(maker, Quantizer) else names
-    low, high = 0, len(ranking)  # `low` does not hold; all in float does
-    while high - low > 1:
-        middle = (low + high) // 2
-        if holds(ranking[:middle]):
-            high = middle
-        else:
-            low = middle
-    if high == len(ranking):
+    dropped = fewest(ranking, lambda tried: bool(tried) and holds(tried))
+    if len(dropped) == len(ranking):
         raise AccuracyLost(
-            f"{run.prepared.doing}: with {judge.name}, not even one of its {len(ranking)} layers "
-            f"can be quantized within accuracy={floor:g}, the last one tried was {ranking[-1]!r}; "
-            "give more or more typical calibration samples, another method, or a lower accuracy",
-            ranking[-1],
+            f"{run.prepared.doing}: with {judge.name}, not one of its {len(ranking)} layers can be "
+            f"quantized within accuracy={floor:g}; give more or more typical calibration samples, "
+            "another method, or a lower accuracy",
+            run.prepared.loaded.name,
         )
-    return list(ranking[:high]), count
+    return dropped, count
 
 
 def _finished(run: _Run, model: ModelProto) -> ModelProto:
