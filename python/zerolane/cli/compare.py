@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import click
 
@@ -17,6 +18,21 @@ from zerolane.cli.verb import FAILED, Verb, console, print_json
 @click.option("--vs", type=click.Choice(["onnxruntime"]), help="The reference, instead of file B.")
 @click.option("--atol", type=click.FloatRange(0), default=1e-5, show_default=True)
 @click.option("--rtol", type=click.FloatRange(0), default=1e-5, show_default=True)
+@click.option(
+    "--samples",
+    metavar="PATH",
+    help="Real inputs instead of one: an .npy, an .npz or a folder of them.",
+)
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    metavar="NAME",
+    help="top1, boxes, ctc, embedding, cosine, psnr, max_error; 'NAME:OUTPUT'. Repeat for more.",
+)
+@click.option("--accuracy", type=float, help="Pass on this share of each metric, not on tolerance.")
+@click.option("--noise", is_flag=True, help="Tell errors from the noise of the reference itself.")
+@click.option("--layers", is_flag=True, help="Compare values inside; name where the error jumps.")
 @giving_inputs
 @loading
 @tracing
@@ -28,6 +44,11 @@ def compare(
     vs: str | None,
     atol: float,
     rtol: float,
+    samples: str | None,
+    metrics: tuple[str, ...],
+    accuracy: float | None,
+    noise: bool,
+    layers: bool,
     given: tuple[str, ...],
     shapes: str | None,
     seed: int,
@@ -41,7 +62,7 @@ def compare(
 
     The reference is model file B, loaded alike, or with --vs the onnxruntime package on A. A
     number x agrees with the reference's r if |x - r| <= atol + rtol |r|. Exit code 1 if any
-    output differs.
+    output differs. --noise and --layers load the models in ways of their own.
     """
     from zerolane.cli.arrays import read_inputs
     from zerolane.measure.compare import compare as hold_against
@@ -55,10 +76,23 @@ def compare(
         if b is None
         else open_session(b, threads, backend, device, providers)
     )
+    if samples is not None and given:
+        raise click.UsageError("--samples and --input are the same thing: give one of them")
+    if (noise or layers) and b is None:
+        raise click.UsageError("--noise and --layers need the second model file")
+    inputs: Any = read_inputs(given, session.inputs)
+    if samples is not None:
+        from zerolane.optimize.samples import read_samples
+
+        inputs = list(read_samples(samples, session.inputs, session.optional_inputs, finite=False))
     result = hold_against(
-        session,
-        reference,
-        read_inputs(given, session.inputs),
+        a if layers else session,
+        b if (noise or layers) and b is not None else reference,
+        inputs,
+        metrics=metrics,
+        accuracy=accuracy,
+        noise=noise,
+        layers=layers,
         atol=atol,
         rtol=rtol,
         shapes=shapes,
@@ -70,6 +104,11 @@ def compare(
     else:
         out = console()
         out.print(difference_table(result))
+        for line in str(result).splitlines()[1 + len(result.outputs) :]:
+            out.print(line.strip(), markup=False, soft_wrap=True)
+        if noise:
+            for row in result.outputs:
+                out.print(f"{row}".removeprefix("ok  ").removeprefix("FAIL"), markup=False)
         verdict = "[bold green]agree[/]" if result.ok else "[bold red]differ[/]"
         out.print(
             f"outputs {verdict}: {len(result.outputs)} compared, atol {atol:g}, rtol {rtol:g}"

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+
+NOISE_FACTOR = 4
+"""Differences up to so many times the noise count as noise: a few runs do not show all of it."""
 
 # bfloat16 and the float8 types have kind "V".
 _FLOAT_KINDS = "fV"
@@ -33,6 +37,11 @@ class OutputDifference:
     max_abs, max_rel: the largest |a - b| and |a - b| / |b| (where b is not 0) of numbers; NaN
         against a number counts as infinite.
     worst: the element with the largest |a - b|, where they are not all equal.
+    mean_abs, mean_rel: the mean |a - b|, and that over the mean |b|. cosine: of the angle between a
+        and b as vectors. psnr_db: peak signal-to-noise ratio, the peak being the range of b;
+        infinite for equal ones. Of finite numbers; None where there are none.
+    noise: the largest |b' - b| of runs b' of the reference that should be equal; None: not looked
+        for. sample: the one that `worst` is of, where several were run.
     """
 
     name: str
@@ -46,6 +55,26 @@ class OutputDifference:
     nans: tuple[int, int] = (0, 0)
     worst: WorstElement | None = None
     note: str = ""
+    mean_abs: float = 0.0
+    mean_rel: float = 0.0
+    cosine: float | None = None
+    psnr_db: float | None = None
+    noise: float | None = None
+    sample: int = 0
+
+    @property
+    def verdict(self) -> str | None:
+        """ "equal", "noise" (at most NOISE_FACTOR times the reference's own) or "error".
+
+        None where the noise was not measured.
+        """
+        if self.noise is None:
+            return None
+        if not self.elements and not self.ok:
+            return "error"
+        if self.max_abs == 0:
+            return "equal"
+        return "noise" if self.max_abs <= NOISE_FACTOR * self.noise else "error"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -63,7 +92,24 @@ class OutputDifference:
             if self.worst is None
             else {"index": list(self.worst.index), "a": self.worst.a, "b": self.worst.b},
             "note": self.note,
+            "mean_abs": self.mean_abs,
+            "mean_rel": self.mean_rel,
+            "cosine": self.cosine,
+            "psnr_db": self.psnr_db,
+            "noise": self.noise,
+            "of_noise": self.of_noise,
+            "verdict": self.verdict,
+            "sample": self.sample,
         }
+
+    @property
+    def of_noise(self) -> float | None:
+        """max_abs over the noise; None where that is not known, infinite where it is 0."""
+        if self.noise is None:
+            return None
+        if self.noise == 0:
+            return math.inf if self.max_abs else 0.0
+        return self.max_abs / self.noise
 
     def __str__(self) -> str:
         text = f"{'ok  ' if self.ok else 'FAIL'} {self.name}: {self.note}"
@@ -76,6 +122,12 @@ class OutputDifference:
         )
         if self.worst is not None:
             text += f", worst at {list(self.worst.index)}: {self.worst.a!r} and {self.worst.b!r}"
+        if self.cosine is not None and self.max_abs:
+            text += f"; mean abs {number_text(self.mean_abs)}, cosine {self.cosine:.6f}"
+        if self.psnr_db is not None and self.max_abs:
+            text += f", PSNR {self.psnr_db:.1f} dB"
+        if self.of_noise is not None:
+            text += f"; {number_text(self.of_noise)} x the noise of the reference: {self.verdict}"
         return text
 
 
@@ -152,6 +204,7 @@ def _compare_arrays(name: str, a: Array, b: Array, *, atol: float, rtol: float) 
     if note and not all(array.dtype.kind in _FLOAT_KINDS for array in (a, b)):
         return OutputDifference(name, False, dtypes, shapes, note=note)
     max_rel, nans = 0.0, (0, 0)
+    means: tuple[float, float, float | None, float | None] = (0.0, 0.0, None, None)
     if dtypes[0] in ("string", "bool"):
         wrong = np.asarray(a != b)
         distance = wrong.astype(np.float64)
@@ -164,6 +217,7 @@ def _compare_arrays(name: str, a: Array, b: Array, *, atol: float, rtol: float) 
         wrong = distance > (atol if integers else atol + rtol * size)
         max_rel = float((distance[size > 0] / size[size > 0]).max(initial=0.0))
         nans = int(np.isnan(x).sum()), int(np.isnan(y).sum())
+        means = _means(x, y, distance)
     mismatches = int(wrong.sum())
     return OutputDifference(
         name,
@@ -177,6 +231,56 @@ def _compare_arrays(name: str, a: Array, b: Array, *, atol: float, rtol: float) 
         nans=nans,
         worst=_worst(a, b, distance, wrong),
         note=note,
+        mean_abs=means[0],
+        mean_rel=means[1],
+        cosine=means[2],
+        psnr_db=means[3],
+    )
+
+
+def _means(x: Array, y: Array, distance: Array) -> tuple[float, float, float | None, float | None]:
+    """Mean |x - y|, that over the mean |y|, the cosine, and the peak signal-to-noise ratio."""
+    usable = np.isfinite(x) & np.isfinite(y)
+    if not usable.any():
+        return 0.0, 0.0, None, None
+    a, b, gap = x[usable], y[usable], distance[usable]
+    mean, size = float(gap.mean()), float(np.abs(b).mean())
+    relative = mean / size if size else (math.inf if mean else 0.0)
+    length = float(np.linalg.norm(a) * np.linalg.norm(b))
+    dot = float(np.real(np.vdot(b, a)))
+    cosine = dot / length if length else float(not a.any() and not b.any())
+    noise = float(np.sqrt(np.square(gap).mean()))
+    if b.dtype.kind == "c":
+        return mean, relative, cosine, None
+    peak = float(b.max() - b.min()) or float(np.abs(b).max())
+    if noise == 0:
+        return mean, relative, cosine, math.inf
+    return mean, relative, cosine, 20 * math.log10(peak / noise) if peak else -math.inf
+
+
+def over_samples(name: str, rows: Sequence[OutputDifference]) -> OutputDifference:
+    """One row for an output of several samples: sums of counts, the worst of all else."""
+    if len(rows) == 1:
+        return rows[0]
+    at = max(range(len(rows)), key=lambda i: (not rows[i].ok, rows[i].max_abs))
+    worst = rows[at]
+    elements = sum(row.elements for row in rows)
+    cosines = [row.cosine for row in rows if row.cosine is not None]
+    ratios = [row.psnr_db for row in rows if row.psnr_db is not None]
+    return replace(
+        worst,
+        name=name,
+        ok=all(row.ok for row in rows),
+        elements=elements,
+        mismatches=sum(row.mismatches for row in rows),
+        max_abs=max(row.max_abs for row in rows),
+        max_rel=max(row.max_rel for row in rows),
+        nans=(sum(row.nans[0] for row in rows), sum(row.nans[1] for row in rows)),
+        mean_abs=sum(row.mean_abs * row.elements for row in rows) / max(elements, 1),
+        mean_rel=max(row.mean_rel for row in rows),
+        cosine=min(cosines, default=None),
+        psnr_db=min(ratios, default=None),
+        sample=at,
     )
 
 
