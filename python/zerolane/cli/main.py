@@ -18,6 +18,7 @@ from zerolane.cli.doctor import doctor
 from zerolane.cli.inspect import inspect
 from zerolane.cli.op import op
 from zerolane.cli.optimize import optimize
+from zerolane.cli.prune import prune
 from zerolane.cli.quantize import quantize
 from zerolane.cli.run import run
 from zerolane.cli.verb import print_error
@@ -60,6 +61,7 @@ for verb in (
     convert,
     optimize,
     quantize,
+    prune,
     op,
     demo,
 ):

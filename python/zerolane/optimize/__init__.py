@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 from zerolane._lazy import require
 from zerolane.optimize.bisection import BisectReport, bisect
 from zerolane.optimize.graph_report import GraphReport, PassEffect
+from zerolane.optimize.prune_report import PrunedLayer, PruneReport, UnprunedLayer
+from zerolane.optimize.pruning.entry import prune
 from zerolane.optimize.quantization.api import quantize, sensitivity
 from zerolane.optimize.quantization.report import LayerError, QuantReport, SensitivityReport
 from zerolane.optimize.report import (
@@ -41,12 +43,16 @@ __all__ = [
     "OutputError",
     "PassEffect",
     "PrecisionReport",
+    "PruneReport",
+    "PrunedLayer",
     "QuantReport",
     "SensitivityReport",
+    "UnprunedLayer",
     "bf16",
     "bisect",
     "fp16",
     "graph",
+    "prune",
     "quantize",
     "sensitivity",
 ]
