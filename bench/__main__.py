@@ -29,6 +29,7 @@ NAMES = (
     "lanes",
     "batcher",
     "pipeline",
+    "prune",
 )
 
 
