@@ -27,6 +27,7 @@ from zerolane.optimize.report import (
     PrecisionReport,
 )
 from zerolane.optimize.rewrite import graph
+from zerolane.optimize.torch_weights import from_torch, to_torch
 
 if TYPE_CHECKING:
     from zerolane.measure.random_inputs import Shapes
@@ -51,10 +52,12 @@ __all__ = [
     "bf16",
     "bisect",
     "fp16",
+    "from_torch",
     "graph",
     "prune",
     "quantize",
     "sensitivity",
+    "to_torch",
 ]
 
 
