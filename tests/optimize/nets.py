@@ -63,8 +63,9 @@ class Net:
     def gemm(self, x: str, ins: int, outs: int) -> str:
         return str(self.add("Gemm", x, self.random(outs, ins), self.random(outs), transB=1))
 
-    def model(self, *outputs: str) -> onnx.ModelProto:
-        told = [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in outputs]
+    def model(self, *outputs: str, shape: Any = None) -> onnx.ModelProto:
+        """The model; shape: of its outputs, where onnx cannot infer it."""
+        told = [helper.make_tensor_value_info(n, TensorProto.FLOAT, shape) for n in outputs]
         graph = helper.make_graph(self.nodes, "g", self.inputs, told, self.weights)
         made = helper.make_model(
             graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=8
@@ -212,6 +213,20 @@ def shared() -> tuple[onnx.ModelProto, int]:
     return net.model(net.conv(net.add("Where", mask, a, b), 16, 4)), 60
 
 
+def rescaled() -> tuple[onnx.ModelProto, int]:
+    """Scales and slopes that are moved before they are used, as exporters write them."""
+    net = _images()
+    x = net.conv("x", 3, 16)
+    scale = net.add("Unsqueeze", net.random(16), net.constant(np.array([1, 2])))
+    slope = net.add("Reshape", net.random(16), net.constant(np.array([1, 16, 1, 1])))
+    x = net.add("PRelu", net.add("Mul", x, scale), net.add("Identity", slope))
+    axes = net.add("Concat", *(net.constant(np.array([k])) for k in (2, 3)), axis=0)
+    axes = net.add("Reshape", axes, net.constant(np.array([-1])))
+    x = net.add("ReduceMean", net.conv(x, 16, 10), axes, keepdims=0)
+    weight = net.add("Transpose", net.random(4, 10), perm=[1, 0])
+    return net.model(net.add("MatMul", x, weight), shape=["N", 4]), 60
+
+
 TIED: tuple[Tied, ...] = (
     chain,
     residual,
@@ -224,6 +239,7 @@ TIED: tuple[Tied, ...] = (
     moved,
     viewed,
     shared,
+    rescaled,
 )
 
 

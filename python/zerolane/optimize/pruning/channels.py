@@ -23,6 +23,10 @@ class Channels:
         self._sources.update(ids.tolist())
         return ids
 
+    def loose(self, count: int) -> Ids:
+        """Numbers of elements that go where those go that they are joined with."""
+        return self._new(count)
+
     def fixed(self, count: int, reason: str) -> Ids:
         """Numbers of elements that have to stay."""
         ids = self._new(count)

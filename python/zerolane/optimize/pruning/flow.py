@@ -173,6 +173,8 @@ class Flow:
         for node in self.graph.node:
             op = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
             self._stay_where_sizes_are_read(node, op)
+            if op in MOVED and node.input[0] in self.constants:
+                self._loosen(node.input[0])
             rule = rules.get(op)
             if rule is None:
                 self._stay(node, f"{op} has no rule")
@@ -186,6 +188,16 @@ class Flow:
         for output in self.graph.output:
             self.pin(output.name, f"it is the output {output.name!r}")
             self._stay_in_vector(output.name, f"its size is in the output {output.name!r}")
+
+    def _loosen(self, name: str) -> None:
+        """A weight that is moved before it is used, as exporters do, has numbers as values have."""
+        tensor = self.constants[name]
+        if tensor.data_type not in _FLOATS or name in self.values:
+            return
+        for axis, size in enumerate(tensor.dims):
+            if (name, axis) not in self._met and size > 1:
+                self._meet_weight(name, axis, self.channels.loose(size), "")
+        self.give(name, self.weights.get(name, []))
 
     def _stay(self, node: NodeProto, reason: str) -> None:
         for name in reads(node):
@@ -203,12 +215,20 @@ class Flow:
 
     def _stay_where_sizes_are_read(self, node: NodeProto, op: str) -> None:
         for index, name in enumerate(node.input):
-            follows = op in TRACED or (op == "Reshape" and index == 1)
+            follows = op in TRACED or (index == 1 and op.startswith("Reduce"))
             if name in self.vectors and not follows:
                 self._stay_in_vector(name, f"{op} computes with its size")
 
 
-TRACED = ("Shape", "Gather", "Slice", "Concat", "Unsqueeze", "Squeeze", "Cast", "Identity")
+MOVED = ("Unsqueeze", "Squeeze", "Reshape", "Transpose", "Cast", "Identity")
+"""Operators that a weight may go through on its way."""
+
+_FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
+
+TRACED = (
+    *("Shape", "Gather", "Slice", "Concat", "Unsqueeze", "Squeeze", "Cast", "Identity"),
+    "Reshape",
+)
 """Operators through which shapes are followed."""
 
 

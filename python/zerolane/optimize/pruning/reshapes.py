@@ -16,6 +16,9 @@ _UNKNOWN = "its shape is computed at run time; fold constants first (zl.optimize
 def reshape(flow: Flow, node: NodeProto) -> None:
     """Reshape with a shape that is constant, or made of sizes of values."""
     name, output = node.input[0], node.output[0]
+    vector = flow.vector(name)
+    if vector is not None:
+        flow.vectors[output] = vector
     if not flow.live(name):
         return
     spec, before, after = flow.vector(node.input[1]), flow.shape(name), flow.shape(output)

@@ -214,11 +214,11 @@ def _reduce(flow: Flow, node: NodeProto) -> None:
         return
     given = next((list(a.ints) for a in node.attribute if a.name == "axes"), None)
     if len(node.input) > 1 and node.input[1]:
-        constant = flow.constant(node.input[1])
-        if constant is None:
+        told = flow.vector(node.input[1]) or []
+        given = [a for a in told if isinstance(a, int)]
+        if not given or len(given) < len(told):
             flow.pin(node.input[0], f"the axes of {node.op_type} are computed")
             return
-        given = [int(a) for a in constant]
     if node.op_type in ("ArgMax", "ArgMin"):
         given = [_integer(node, "axis", 0)]
     reduced = {a % len(own) for a in given} if given else set(range(len(own)))

@@ -91,7 +91,9 @@ def run(source: files.Source, output: Path, options: PruneOptions) -> PruneRepor
         ratio = options.ratio
         if options.target_ms is not None:
             assert original is not None
-            ratio, latency = _ratio_for(pruner, loaded, original, options, report, doing)
+            ratio, latency = _ratio_for(
+                pruner, loaded, original, folder / "timed.onnx", options, report, doing
+            )
         work = pruner.prune(ratio)
         recovered: dict[str, Recovered] = {}
         if options.recover and samples is not None:
@@ -231,7 +233,7 @@ class _Pruner:
         folder: Path,
         doing: str,
     ) -> None:
-        self._base, self._payloads, self._options = base, payloads, options
+        self.base, self._payloads, self._options = base, payloads, options
         self._doing = doing
         nodes = list(view(base).walk())
         asked = rules.match(options.keep, nodes) if options.keep else set()
@@ -243,7 +245,7 @@ class _Pruner:
 
     def prune(self, ratio: float) -> _Work:
         model = ModelProto()
-        model.CopyFrom(self._base)
+        model.CopyFrom(self.base)
         return (
             self._channels(model, ratio)
             if self._options.method == "channels"
@@ -328,6 +330,7 @@ def _ratio_for(
     pruner: _Pruner,
     loaded: files.Loaded,
     original: Session,
+    path: Path,
     options: PruneOptions,
     report: Report,
     doing: str,
@@ -340,18 +343,14 @@ def _ratio_for(
         made = read_samples(options.samples, original.inputs, original.optional_inputs, doing=doing)
         inputs = made[0]
 
-    def milliseconds(session: Session | bytes) -> float:
+    def milliseconds(model: ModelProto) -> float:
+        files.write(model, loaded.payloads, path, external=True)
         timed = bench(
-            session,
-            inputs=inputs,
-            seconds=_BENCH_SECONDS,
-            threads=options.threads,
-            seed=options.seed,
+            path, inputs=inputs, seconds=_BENCH_SECONDS, threads=options.threads, seed=options.seed
         )
         return timed.latency_us.p50 / 1e3
 
-    whole = files.fill(pruner._base, loaded.payloads).SerializeToString()
-    before = milliseconds(whole)
+    before = milliseconds(pruner.base)
     if before <= target:
         return 0.0, (before, before)
     low, high, best = 0.0, _MOST_RATIO, None
@@ -359,7 +358,7 @@ def _ratio_for(
         ratio = high if step == 0 else (low + high) / 2
         report(step / (_BISECTIONS + 2), f"trying ratio {ratio:.3f}")
         work = pruner.prune(ratio)
-        took = milliseconds(files.fill(work.model, loaded.payloads).SerializeToString())
+        took = milliseconds(work.model)
         if took <= target:
             high, best = ratio, took
         elif step == 0:

@@ -17,8 +17,15 @@ from zerolane.optimize.pruning.rules import RULES
 
 
 def prepare(model: ModelProto) -> None:
-    """Constant nodes of the main graph become initializers, so that they can get smaller."""
+    """Constants of the main graph become plain initializers, so that they can get smaller.
+
+    Constant nodes do, and initializers that are listed as inputs too, which callers could replace.
+    """
     graph = model.graph
+    constant = {t.name for t in graph.initializer}
+    for value in list(graph.input):
+        if value.name in constant:
+            graph.input.remove(value)
     for node in list(graph.node):
         if node.op_type != "Constant" or node.domain not in ("", "ai.onnx"):
             continue
