@@ -30,6 +30,7 @@ NAMES = (
     "batcher",
     "pipeline",
     "prune",
+    "quantize",
 )
 
 

@@ -51,6 +51,12 @@ def refuse(model: Any, path: Path, kind: type[Exception], match: str, **options:
         ({"rest": "bf16", "calibration": GOOD}, zl.InvalidArgument, "one of fp32, fp16"),
         ({"percentile": 0.999, "calibration": GOOD}, zl.InvalidArgument, "99.99 is usual"),
         ({"accuracy": 99, "calibration": GOOD}, zl.InvalidArgument, "0.99 allows one percent"),
+        ({"accuracy": 0.9, "mode": "dynamic"}, zl.InvalidArgument, "nothing to score 'cosine' on"),
+        (
+            {"accuracy": 0.9, "verify": False, "calibration": GOOD},
+            zl.InvalidArgument,
+            "with verify=False",
+        ),
         ({"block": 33, "mode": "int4"}, zl.InvalidArgument, "32 is usual"),
         ({"mode": "dynamic", "target": "tensorrt"}, zl.Unsupported, "no dynamic ranges"),
         (

@@ -2,7 +2,9 @@
 
 `fp16` and `bf16` write the narrower type into the ONNX graph, so that the same file runs in ONNX
 Runtime and builds in TensorRT, where precision is strongly typed. Needs the package `onnx`, the
-extra `zerolane[onnx]`, which is imported when a function is called.
+extra `zerolane[onnx]`, which is imported when a function is called. `quantize` goes on to 8 and 4
+bits, from samples; `sensitivity` tells what each layer would lose by that. They need
+`zerolane[optimize]`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """What values a model's activations take on samples.
 
 The model runs once a sample, with reductions added, so that a few numbers a value leave the graph
-and the runtime keeps its layouts and most of its fusions. For histograms, a sample of each value
-leaves it: about `_MOST` elements, a fixed distance apart.
+and the runtime keeps its layouts and most of its fusions. Samples run side by side, one a
+processor. For histograms, a sample of each value leaves the graph: about `_MOST` elements, a fixed
+distance apart.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from zerolane.errors import Error, InvalidArgument
+from zerolane.lanes.lanes import Lanes
 from zerolane.model.load import load
 from zerolane.model.session import Session
 from zerolane.model_file import Payloads, write
@@ -69,18 +71,17 @@ class Watcher:
             sizes = self._open(self._sized(), "sizes.onnx").run(samples[0])
             strides = [_stride(int(sizes[_told(i, "size")])) for i in range(len(self._watched))]
         session = self._open(self._watching(strides), "watching.onnx")
-        for index, row in enumerate(samples):
-            try:
-                found = session.run(row)
-            except Error as error:
-                raise InvalidArgument(
-                    f"{doing}: the model does not run on sample {index} ({error}), expected it to; "
-                    "give inputs that the model takes",
-                    "calibration",
-                ) from error
-            for place in range(len(self._watched)):
-                self._add(place, found, doing, index)
-            tell(index + 1)
+        with Lanes(session) as lanes:
+            for index, found in enumerate(lanes.map(samples, return_exceptions=True)):
+                if isinstance(found, Error):
+                    raise InvalidArgument(
+                        f"{doing}: the model does not run on sample {index} ({found}), expected it "
+                        "to; give inputs that the model takes",
+                        "calibration",
+                    ) from found
+                for place in range(len(self._watched)):
+                    self._add(place, found, doing, index)
+                tell(index + 1)
 
     def ranges(self) -> dict[str, Range]:
         """What was seen, by name of the value. A value that was always empty has the range 0."""
@@ -122,7 +123,7 @@ class Watcher:
     def _open(self, model: ModelProto, name: str) -> Session:
         path = self._folder / name
         write(model, self._payloads, path, external=self._external)
-        return load(path)
+        return load(path, threads=1)
 
     def _copy(self) -> ModelProto:
         made = ModelProto()

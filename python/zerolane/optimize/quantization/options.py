@@ -67,6 +67,19 @@ def check(options: QuantOptions) -> None:
             "original's score that is to be kept, above 0, up to 1; 0.99 allows one percent",
             "accuracy",
         )
+    if options.accuracy is not None and not options.verify:
+        raise InvalidArgument(
+            "quantizing: accuracy= was given with verify=False, expected the result to be scored "
+            "then; leave one of them out",
+            "accuracy",
+        )
+    unscored = options.mode in ("int4", "dynamic") and options.samples is None
+    if options.accuracy is not None and unscored and isinstance(options.metric, str):
+        raise InvalidArgument(
+            f"quantizing (mode={options.mode!r}): accuracy= was given, and nothing to score "
+            f"{options.metric!r} on, expected samples; give samples=, or a function as metric",
+            "accuracy",
+        )
     if options.block not in (16, 32, 64, 128, 256):
         raise InvalidArgument(
             f"quantizing: block={options.block} was given, expected 16, 32, 64, 128 or 256 weights "

@@ -94,7 +94,7 @@ def find_layers(scope: Scope) -> tuple[list[Layer], list[tuple[Node, str]]]:
                 result = activation.outputs[0]
             layers.append(Layer(node, activation, result))
         elif node.op in ("LSTM", "GRU", "RNN"):
-            refused.append((node, f"{node.op} has no static integer form; mode='dynamic' for LSTM"))
+            refused.append((node, f"{node.op} has no integer form here"))
         elif node.op in ("Attention", "Einsum"):
             refused.append((node, f"{node.op} has no integer form"))
     return layers, refused

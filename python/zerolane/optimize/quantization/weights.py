@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zerolane._lazy import require
 from zerolane.optimize.quantization.ranges import FLOAT8_LARGEST
 
 Floats = NDArray[np.float32]
@@ -36,15 +37,13 @@ def channel_axis(op: str, trans_b: bool, group: int) -> int | None:
 def to_int8(weights: Floats, axis: int | None) -> Stored:
     """Symmetric, from -127 to 127, so that runtimes may negate."""
     scales = _largest(weights, axis) / np.float32(127)
-    # Not rounded half to even but as QuantizeLinear does, which is the same.
     values = np.clip(np.rint(weights / _along(scales, axis, weights.ndim)), -127, 127)
     return Stored(values.astype(np.int8), scales, axis)
 
 
 def to_float8(weights: Floats, axis: int | None) -> Stored:
     """float8e4m3fn, with the largest weight of a channel at the largest number."""
-    import ml_dtypes
-
+    ml_dtypes = require("ml_dtypes", "optimize", "storing weights in float8")
     scales = _largest(weights, axis) / np.float32(FLOAT8_LARGEST)
     values = weights / _along(scales, axis, weights.ndim)
     return Stored(values.astype(ml_dtypes.float8_e4m3fn), scales, axis)
