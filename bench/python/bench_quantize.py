@@ -4,6 +4,8 @@
 Two whole architectures with random weights (`bench.light_models`), one thread, interleaved: the
 float32 file and the static INT8 file through zerolane, the float32 file through OpenVINO in its own
 default precision (bfloat16 where the processor has it), and the same INT8 file through OpenVINO.
+With ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 in the environment OpenVINO goes without AMX, as ONNX
+Runtime's convolutions do.
 
 That integer dot products (VNNI, AMX) compute them is shown by rate: multiply-adds per second of the
 whole INT8 network over those of the best float32 matrix product on the same thread. A core's
@@ -15,6 +17,7 @@ with zerolane's default threads.
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections import Counter
@@ -118,7 +121,8 @@ def network(report: Report, name: str, options: Settings) -> None:
     # A block is three calls: they are long, and neighbours in time are what a ratio needs.
     plan = replace(Plan.of(options.quick), rounds=12 if options.quick else 40, batches=3)
     times = interleave(contestants, plan)
-    note = f"openvino default is {precision}" if precision else ""
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "no limit on instructions")
+    note = f"openvino default is {precision}, {limit}" if precision else ""
     for label, timing in times.items():
         detail: dict[str, object] = {}
         if label == "zerolane int8":

@@ -15,7 +15,8 @@ from bench.rivals.contract import Feed, Form
 class OpenVinoHandle:
     def __init__(self, compiled: Any) -> None:
         self._compiled = compiled
-        self.precision = str(compiled.get_property("INFERENCE_PRECISION_HINT"))
+        hint = compiled.get_property("INFERENCE_PRECISION_HINT")
+        self.precision = str(hint.get_type_name())
 
     def form(self, kind: str, inputs: Feed, wanted: Feed) -> Form:
         request = self._compiled.create_infer_request()
