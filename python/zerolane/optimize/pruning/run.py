@@ -108,6 +108,10 @@ def run(source: files.Source, output: Path, options: PruneOptions) -> PruneRepor
                 options.recover,
             )
             recovered = {r.node: r for r in recovery.run(samples, rng, report)}
+            if not recovered:
+                notes.append("nothing recovered: no layer behind has float32 weights of its own")
+        elif options.recover:
+            notes.append("not recovered: there are no samples")
         remove_dead(work.model)
         told = asdict(replace(options, samples=None, progress=False, ratio=ratio))
         for name in ("samples", "progress", "external"):

@@ -83,9 +83,15 @@ def two_of_four(weight: NDArray[Any], axis: int) -> Mask:
     """The two largest magnitudes of every four neighbours along the axis; the first of equals."""
     last = np.moveaxis(np.abs(weight.astype(np.float32)), axis, -1)
     quads = last.reshape(*last.shape[:-1], -1, _QUAD)
-    order = np.argsort(-quads, axis=-1, kind="stable")[..., :_KEPT]
-    mask = np.zeros(quads.shape, bool)
-    np.put_along_axis(mask, order, True, -1)
+    mask = np.empty(quads.shape, bool)
+    for place in range(_QUAD):  # rather than sorting, whose indices are four times the weights
+        own = quads[..., place]
+        larger = np.zeros(own.shape, np.int8)
+        for other in range(_QUAD):
+            if other != place:
+                before = np.greater_equal if other < place else np.greater
+                larger += before(quads[..., other], own)
+        mask[..., place] = larger < _KEPT
     return np.moveaxis(mask.reshape(last.shape), -1, axis)
 
 
@@ -131,7 +137,12 @@ def magnitude_masks(
 
 
 def _largest(sizes: NDArray[np.float32], ratio: float) -> Mask:
+    """All but the smallest `ratio`; of equal ones the first go."""
     gone = round(len(sizes) * ratio)
-    mask = np.ones(len(sizes), bool)
-    mask[np.argsort(sizes, kind="stable")[:gone]] = False
+    if gone == 0:
+        return np.ones(len(sizes), bool)
+    limit = np.partition(sizes, gone - 1)[gone - 1]
+    mask = np.asarray(sizes > limit)
+    equal = np.flatnonzero(sizes == limit)
+    mask[equal[gone - int((sizes < limit).sum()) :]] = True
     return mask
