@@ -138,6 +138,16 @@ def test_smallest_magnitudes_become_zero(scope: Any, tmp_path: Path) -> None:
             assert (after[n] == 0).mean() == pytest.approx(0.7, abs=0.01)
 
 
+def test_of_equal_magnitudes_exactly_as_many_go(tmp_path: Path) -> None:
+    net = nets.Net(("N", 10))
+    weight = net.constant(np.array([[1, -1, 1, 2, 1, -2, 1]] * 10, np.float32))
+    report = prune(net.model(net.add("MatMul", "x", weight)), tmp_path / "m.onnx", ratio=0.3)
+    (after,) = weights_of(tmp_path / "m.onnx").values()
+    assert (after == 0).sum() == 21
+    assert (np.abs(after) == 2).sum() == 20
+    assert report.notes == ("not recovered: there are no samples",)
+
+
 def test_what_is_named_stays(tmp_path: Path) -> None:
     out = tmp_path / "m.onnx"
     report = prune(CNN, out, method="channels", ratio=0.5, keep=["node:node_Conv_3[56]"])

@@ -16,8 +16,8 @@ from zerolane.optimize.pruning.choose import blocks
 from zerolane.optimize.pruning.flow import Flow, array_of, set_array
 
 _QUAD = 4
-_COLUMNS = 256  # of the weights looked at in the search; the result is judged on all
-_TRIES = 3000
+_COLUMNS = 128  # of the weights looked at in the search; the result is judged on all
+_TRIES = 1500
 
 Segment = tuple[int, int]  # where a run of the block's channels begins, and how often each repeats
 
