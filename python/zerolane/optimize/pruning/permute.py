@@ -17,7 +17,7 @@ from zerolane.optimize.pruning.flow import Flow, array_of, set_array
 
 _QUAD = 4
 _COLUMNS = 128  # of the weights looked at in the search; the result is judged on all
-_TRIES = 1500
+_TRIES = 400
 
 Segment = tuple[int, int]  # where a run of the block's channels begins, and how often each repeats
 
@@ -31,9 +31,16 @@ def permute(flow: Flow, seed: int) -> dict[str, NDArray[np.int64]]:
     orders: dict[str, NDArray[np.int64]] = {}
     makers = {(layer.weight, layer.made_axis): layer.node.output[0] for layer in flow.layers}
     sums = {layer.weight: layer.reduced_axis for layer in flow.layers if layer.groups == 1}
+    every = [
+        (name if table is flow.weights else None, axis, flow.channels.classes(ids))
+        for table in (flow.weights, flow.values)
+        for name, axes in table.items()
+        for axis, ids in enumerate(axes)
+        if ids is not None
+    ]
     for block in blocks(flow, None):
         order = _order(flow, set(block.classes.tolist()))
-        places = _places(flow, order)
+        places = _places(every, order)
         if places is None or len(order) < 2 * _QUAD:
             continue
         taken = []
@@ -84,7 +91,7 @@ def search(sizes: NDArray[Any], rng: np.random.Generator) -> NDArray[np.int64]:
     both = np.tile(np.arange(2 * _QUAD), (len(swaps) + 1, 1))
     for row, (i, j) in enumerate(swaps, 1):
         both[row, [i, j]] = j, i
-    for _ in range(min(_TRIES, groups * (groups - 1) * 2)):
+    for _ in range(min(_TRIES, groups * (groups - 1))):
         a, b = rng.choice(groups, 2, replace=False) * _QUAD
         eight = np.concatenate([order[a : a + _QUAD], order[b : b + _QUAD]])
         tried = np.sort(sizes[eight][both].reshape(len(both), 2, _QUAD, -1), axis=2)
@@ -107,19 +114,17 @@ def _order(flow: Flow, classes: set[int]) -> NDArray[np.int64]:
     return np.zeros(0, np.int64)
 
 
-def _places(flow: Flow, order: NDArray[np.int64]) -> dict[tuple[str, int], list[Segment]] | None:
+def _places(
+    every: list[tuple[str | None, int, NDArray[np.int64]]], order: NDArray[np.int64]
+) -> dict[tuple[str, int], list[Segment]] | None:
     """Where the weights have these channels; None where some axis has them in another order."""
     found: dict[tuple[str, int], list[Segment]] = {}
-    for table, is_weight in ((flow.weights, True), (flow.values, False)):
-        for name, axes in table.items():
-            for axis, ids in enumerate(axes):
-                if ids is None:
-                    continue
-                segments = _segments(flow.channels.classes(ids), order)
-                if segments is None:
-                    return None
-                if segments and is_weight:
-                    found[name, axis] = segments
+    for name, axis, classes in every:
+        segments = _segments(classes, order)
+        if segments is None:
+            return None
+        if segments and name is not None:
+            found[name, axis] = segments
     return found
 
 
