@@ -117,7 +117,10 @@ def test_removed_types_become_the_pass(flag: str, rtx: str, tmp_path: Path) -> N
 def test_best_is_the_narrowest_type_that_needs_no_samples(rtx: str, tmp_path: Path) -> None:
     done = run(DIGITS, *RANGE, "--best", "-o", tmp_path / "x.engine", "--json")
     assert done.exit_code == 0, done.stderr
-    assert "--best converts the model first to fp16 (its INT8 pass is still to come)" in done.stderr
+    assert (
+        "--best converts the model first to fp16 (INT8 needs samples: `zerolane quantize`)"
+        in done.stderr
+    )
     assert json.loads(done.stdout)["precision"] == "fp16"
 
 

@@ -94,6 +94,11 @@ BROKEN[1, 3], BROKEN[0, 0] = np.nan, -np.inf
         (pair(ids=np.ones((2, 7), np.int32)), zl.InvalidArgument, "int32, expected int64"),
         (pair(ids=np.ones(7, np.int64)), zl.ShapeMismatch, r"x\[None\]"),
         (pair(mask=np.ones((2, 6), np.float32)), zl.ShapeMismatch, "'T' is 6, in 'ids' it is 7"),
+        (
+            {"ids": np.ones((0, 7), np.int64), "mask": np.ones((0, 7), np.float32)},
+            zl.InvalidArgument,
+            r"it has no values \('ids' \[0, 7\], 'mask' \[0, 7\]\)",
+        ),
         (pair(mask=BROKEN), zl.InvalidArgument, "2 of 14 values are NaN or infinite"),
     ],
 )

@@ -62,9 +62,9 @@ def _targets(ctx: click.Context, param: click.Parameter, value: str | None) -> t
 def _refuse(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     if value:
         raise click.UsageError(
-            f"{param.opts[0]}: engines are strongly typed, so types stand in the model, and "
-            "zerolane's quantization pass is still to come; use --precision fp16 or bf16, or give "
-            "a model that is quantized already (QuantizeLinear, DequantizeLinear)"
+            f"{param.opts[0]}: engines are strongly typed, so types stand in the model; run "
+            "`zerolane quantize MODEL OUT --target tensorrt --calibration SAMPLES` first and build "
+            "what it writes, or use --precision fp16 or bf16"
         )
 
 
@@ -108,7 +108,7 @@ def _trtexec(function: _Function) -> _Function:
 @click.option("--keep", multiple=True, metavar="NAME", help="Node or operator it leaves alone.")
 @click.option("--fp16", is_flag=True, help="As --precision fp16.")
 @click.option("--bf16", is_flag=True, help="As --precision bf16.")
-@click.option("--best", is_flag=True, help="As --fp16: INT8 needs samples, and is still to come.")
+@click.option("--best", is_flag=True, help="As --fp16: for INT8 run `zerolane quantize` first.")
 @click.option(
     "--computeCapabilities",
     "targets",
@@ -271,7 +271,7 @@ def _precision(precision: str | None, fp16: bool, bf16: bool, best: bool) -> str
     chosen = next(iter(wanted), "fp16" if best else None)
     if fp16 or bf16 or best:
         flag = "--best" if best else f"--{chosen}"
-        which = f" to {chosen} (its INT8 pass is still to come)" if best else ""
+        which = f" to {chosen} (INT8 needs samples: `zerolane quantize`)" if best else ""
         click.echo(
             f"note: engines are strongly typed, so {flag} converts the model first{which}; inputs "
             "and outputs keep their types, and --keep NAME leaves nodes alone",

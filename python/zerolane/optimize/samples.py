@@ -76,10 +76,17 @@ class SampleSet:
                     name,
                 )
         sizes: dict[str, tuple[str, int]] = {}
-        return {
+        arrays = {
             name: self._array(value, self._specs[name], f"{which}, input {name!r}", sizes)
             for name, value in row.items()
         }
+        if arrays and not any(array.size for array in arrays.values()):
+            shapes = ", ".join(f"{name!r} {list(a.shape)}" for name, a in arrays.items())
+            raise InvalidArgument(
+                f"reading {which}: it has no values ({shapes}), expected some; leave it out",
+                which,
+            )
+        return arrays
 
     def _only(self, row: object, which: str) -> str:
         if len(self._required) == 1:
