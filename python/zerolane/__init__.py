@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from zerolane.pipeline.stage import Stage
     from zerolane.runtimes.configure import configure
     from zerolane.runtimes.doctor import doctor
+    from zerolane.tuning.tune import tune
     from zerolane.types import Options, TensorSpec
 
 __version__ = "0.1.0"
@@ -95,6 +96,7 @@ _HOME = {
     "prometheus_collector": "zerolane.measure.metrics",
     "realtime": "zerolane.loop.realtime",
     "trace": "zerolane.measure.trace",
+    "tune": "zerolane.tuning.tune",
 }
 _ERRORS = (
     "BackendCrashed",
@@ -166,6 +168,7 @@ __all__ = [
     "prometheus_collector",
     "realtime",
     "trace",
+    "tune",
 ]
 
 

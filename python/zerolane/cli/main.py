@@ -21,6 +21,7 @@ from zerolane.cli.optimize import optimize
 from zerolane.cli.prune import prune
 from zerolane.cli.quantize import quantize
 from zerolane.cli.run import run
+from zerolane.cli.tune import tune
 from zerolane.cli.verb import print_error
 from zerolane.errors import InvalidArgument
 
@@ -62,6 +63,7 @@ for verb in (
     optimize,
     quantize,
     prune,
+    tune,
     op,
     demo,
 ):

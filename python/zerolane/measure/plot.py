@@ -59,20 +59,20 @@ def plot_latency(
     rows = max(len(panel.series) for panel in panels)
     width, height = _PANEL_WIDTH * len(panels) + 0.2, 2.05 + _ROW_HEIGHT * rows
     figure = figures.Figure(figsize=(width, height), facecolor="white")
-    figure.text(0.3 / width, 1 - 0.42 / height, title, **_font(15, _INK, "bold"))
-    figure.text(0.3 / width, 1 - 0.72 / height, subtitle, **_font(9.5, _QUIET))
+    figure.text(0.3 / width, 1 - 0.42 / height, title, **font(15, _INK, "bold"))
+    figure.text(0.3 / width, 1 - 0.72 / height, subtitle, **font(9.5, _QUIET))
     for column, panel in enumerate(panels):
         left = 0.3 + _PANEL_WIDTH * column
-        figure.text(left / width, 1 - 1.2 / height, panel.title, **_font(11.5, _INK, "bold"))
-        figure.text(left / width, 1 - 1.44 / height, panel.note, **_font(10, _OURS[0], "bold"))
+        figure.text(left / width, 1 - 1.2 / height, panel.title, **font(11.5, _INK, "bold"))
+        figure.text(left / width, 1 - 1.44 / height, panel.note, **font(10, _OURS[0], "bold"))
         box = (left + _GUTTER, 0.5, _PANEL_WIDTH - _GUTTER - 0.4, _ROW_HEIGHT * rows)
         sizes = (width, height, width, height)
         ax = figure.add_axes(tuple(b / s for b, s in zip(box, sizes, strict=True)))
         _draw(ax, panel, rows)
-    _save(figure, Path(path))
+    save_figure(figure, Path(path))
 
 
-def _save(figure: Any, target: Path) -> None:
+def save_figure(figure: Any, target: Path) -> None:
     if not target.parent.is_dir():
         raise NotFound(
             f"drawing {target.name!r}: there is no folder {str(target.parent)!r}; make it first",
@@ -106,8 +106,8 @@ def plot_load(
     """
     figures = require("matplotlib.figure", "plot", "drawing a picture")
     figure = figures.Figure(figsize=(7.2, 4.6), facecolor="white")
-    figure.text(0.045, 0.94, title, **_font(15, _INK, "bold"))
-    figure.text(0.045, 0.89, subtitle, **_font(9.5, _QUIET))
+    figure.text(0.045, 0.94, title, **font(15, _INK, "bold"))
+    figure.text(0.045, 0.89, subtitle, **font(9.5, _QUIET))
     ax = figure.add_axes((0.1, 0.13, 0.86, 0.7))
     points = [point for curve in curves for point in curve]
     for curve in curves:
@@ -118,7 +118,7 @@ def plot_load(
         ):
             ax.plot(rates, values, color=colour, marker="o", markersize=5, linewidth=1.6)
             where = {"xytext": (7, 4), "textcoords": "offset points"}
-            ax.annotate(name, (rates[-1], values[-1]), **where, **_font(10, colour, "bold"))
+            ax.annotate(name, (rates[-1], values[-1]), **where, **font(10, colour, "bold"))
     for label, rate, p50, _ in points:
         ax.annotate(
             label,
@@ -126,7 +126,7 @@ def plot_load(
             (0, -14),
             textcoords="offset points",
             ha="center",
-            **_font(8, _QUIET),
+            **font(8, _QUIET),
         )
     ax.set_yscale("log")
     ax.set_ylim(0.6 * min(p50 for _, _, p50, _ in points) / 1e3, None)
@@ -136,9 +136,9 @@ def plot_load(
     for side in ("right", "top"):
         ax.spines[side].set_visible(False)
     ax.tick_params(colors=_QUIET, labelsize=8.5)
-    ax.set_xlabel("answers a second", **_font(9, _QUIET))
-    ax.set_ylabel("milliseconds", **_font(9, _QUIET))
-    _save(figure, Path(path))
+    ax.set_xlabel("answers a second", **font(9, _QUIET))
+    ax.set_ylabel("milliseconds", **font(9, _QUIET))
+    save_figure(figure, Path(path))
 
 
 def _draw(ax: Any, panel: Panel, rows: int) -> None:
@@ -150,20 +150,20 @@ def _draw(ax: Any, panel: Panel, rows: int) -> None:
     for row, (label, us) in enumerate(panel.series.items()):
         base, colour = rows - 1 - row, colours[label]
         p50, p99 = (float(p) for p in np.percentile(us, (50, 99)))
-        ax.text(gutter, base + 0.58, label, **_font(10, colour, "bold"))
-        ax.text(gutter, base + 0.25, f"{time_text(p50)}", **_font(15, _INK, "bold"))
-        ax.text(gutter, base + 0.03, f"p99 {time_text(p99)}", **_font(9, _QUIET))
+        ax.text(gutter, base + 0.58, label, **font(10, colour, "bold"))
+        ax.text(gutter, base + 0.25, f"{time_text(p50)}", **font(15, _INK, "bold"))
+        ax.text(gutter, base + 0.03, f"p99 {time_text(p99)}", **font(9, _QUIET))
         counts, _ = np.histogram(us, edges)
         tops = base + 0.6 * np.append(counts, counts[-1]) / max(1, counts.max())
         ax.fill_between(edges, base, tops, step="post", color=colour, linewidth=0)
         ax.plot([0, limit], [base, base], color=_RULE, linewidth=0.8, zorder=0)
         ax.plot([p50, p50], [base + 0.62, base + 0.69], color=_INK, linewidth=1.5)
-        ax.text(p50, base + 0.7, "p50", ha="center", va="bottom", **_font(8, _INK))
+        ax.text(p50, base + 0.7, "p50", ha="center", va="bottom", **font(8, _INK))
         if p99 <= 0.97 * limit:
             ax.plot([p99, p99], [base, base + 0.22], color=_INK, linewidth=1.1)
-            ax.text(p99 + 0.008 * limit, base + 0.1, "p99", **_font(8, _QUIET))
+            ax.text(p99 + 0.008 * limit, base + 0.1, "p99", **font(8, _QUIET))
         else:
-            ax.text(limit, base + 0.05, "p99 →", ha="right", va="bottom", **_font(8, _QUIET))
+            ax.text(limit, base + 0.05, "p99 →", ha="right", va="bottom", **font(8, _QUIET))
     ax.set_xlim(0, limit)
     ax.set_ylim(-0.03, rows)
     ax.set_yticks([])
@@ -171,10 +171,10 @@ def _draw(ax: Any, panel: Panel, rows: int) -> None:
         ax.spines[side].set_visible(False)
     ax.spines["bottom"].set_color(_RULE)
     ax.tick_params(axis="x", colors=_QUIET, labelsize=8.5, length=3)
-    ax.set_xlabel(f"microseconds {panel.each}", labelpad=2, **_font(8.5, _QUIET))
+    ax.set_xlabel(f"microseconds {panel.each}", labelpad=2, **font(8.5, _QUIET))
 
 
-def _font(size: float, colour: str, weight: str = "normal") -> dict[str, Any]:
+def font(size: float, colour: str, weight: str = "normal") -> dict[str, Any]:
     return {"fontsize": size, "color": colour, "fontweight": weight}
 
 

@@ -36,6 +36,7 @@ def load(
     build: BuildOptions | None = None,
     progress: Progress = False,
     require_signature: Any = None,
+    tuned: str | os.PathLike[str] | None = None,
     **fields: Unpack[OptionFields],
 ) -> Session:
     """Load a model and return a `Session`. Blocks; releases the GIL.
@@ -51,12 +52,31 @@ def load(
         build is its `options`. The engine comes from the cache where it is in there.
     require_signature: a public key or several, one of which must have signed the engine file. An
         engine in memory is not signed, and refused.
+    tuned: a file that `zl.tune` found the settings in it for; loads the artefact that it names in
+        place of the model, after checking that both are the ones that were measured. Fields given
+        by name go over its own.
     options, fields: see `Options`; fields given by name go over `options`.
 
     Raises NotFound, InvalidModel, InvalidArgument, Unavailable (no usable library, provider or
     GPU), Unsupported, OutOfMemory, and what `zl.build` raises. A session may be used from any
     thread; sessions of the same engine, device and limits share it.
     """
+    if tuned is not None:
+        return _load_tuned(
+            model,
+            tuned,
+            backend,
+            {"options": options, "precision": precision, "build": build},
+            fields,
+            {
+                "device": device,
+                "shapes": shapes,
+                "profiles": profiles,
+                "cache": cache,
+                "progress": progress,
+                "require_signature": require_signature,
+            },
+        )
     merged = merge_options(options, fields)
     _check_backend(backend)
     arguments: dict[str, Any] = {"backend": backend, "device": device, "options": merged}
@@ -114,6 +134,44 @@ def load(
             name,
         )
     return _load_model(source, backend, device, merged, arguments)
+
+
+def _load_tuned(
+    model: str | os.PathLike[str] | bytes | Engine,
+    path: str | os.PathLike[str],
+    backend: str,
+    clashing: dict[str, Any],
+    fields: OptionFields,
+    rest: dict[str, Any],
+) -> Session:
+    from zerolane.model.tuned import read_tuned
+
+    for name, value in clashing.items():
+        if value is not None:
+            raise InvalidArgument(
+                f"loading a model with tuned={os.fspath(path)!r}: {name}= was given too, which "
+                "that file decides; leave one of them out",
+                name,
+            )
+    source = _source(model)
+    if not isinstance(source, str | bytes):
+        raise InvalidArgument(
+            "loading an engine: tuned= was given, which is for the model it was built from; give "
+            "that model",
+            "tuned",
+        )
+    found = read_tuned(source, path)
+    if backend not in ("auto", found.backend):
+        raise InvalidArgument(
+            f"loading a model with tuned={os.fspath(path)!r}: it was tuned for {found.backend}, "
+            f"and backend={backend!r} was given; leave it out, or tune for that backend",
+            "backend",
+        )
+    if found.build:
+        from zerolane.builder.options import BuildOptions
+
+        rest["build"] = BuildOptions(**found.build)
+    return load(found.model, backend=found.backend, **rest, **{**found.options, **fields})
 
 
 def _load_model(
