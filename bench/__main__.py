@@ -31,6 +31,7 @@ NAMES = (
     "pipeline",
     "prune",
     "quantize",
+    "tune",
 )
 
 

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from zerolane.ops.python_op import op
     from zerolane.pipeline.pipeline import Pipeline
     from zerolane.pipeline.stage import Stage
+    from zerolane.reports.report import report
     from zerolane.runtimes.configure import configure
     from zerolane.runtimes.doctor import doctor
     from zerolane.tuning.tune import tune
@@ -95,6 +96,7 @@ _HOME = {
     "op": "zerolane.ops.python_op",
     "prometheus_collector": "zerolane.measure.metrics",
     "realtime": "zerolane.loop.realtime",
+    "report": "zerolane.reports.report",
     "trace": "zerolane.measure.trace",
     "tune": "zerolane.tuning.tune",
 }
@@ -167,6 +169,7 @@ __all__ = [
     "optimize",
     "prometheus_collector",
     "realtime",
+    "report",
     "trace",
     "tune",
 ]

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from zerolane.cli.options import reporting, write_report
 from zerolane.cli.verb import Verb, console, print_json, progress
 
 
@@ -37,12 +38,16 @@ from zerolane.cli.verb import Verb, console, print_json, progress
 )
 @click.option("--keep", multiple=True, metavar="NODE", help="Leave in float32 in any case; repeat.")
 @click.option("--keep-io/--no-keep-io", default=True, show_default=True)
-def bisect(model: str, output: str, samples: str, as_json: bool, **options: Any) -> None:
+@reporting
+def bisect(
+    model: str, output: str, samples: str, report_file: str | None, as_json: bool, **options: Any
+) -> None:
     """Convert MODEL to OUTPUT, leaving in float32 the fewest nodes with which it is accurate."""
     from zerolane import optimize
 
     with progress() as tell:
         report = optimize.bisect(model, output, samples, progress=tell, **options)
+    write_report(report, report_file, {"original": model, "bisected": output}, samples)
     if as_json:
         print_json(report.as_dict())
     else:

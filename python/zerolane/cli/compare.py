@@ -7,7 +7,14 @@ from typing import Any
 
 import click
 
-from zerolane.cli.options import giving_inputs, loading, open_session, tracing
+from zerolane.cli.options import (
+    giving_inputs,
+    loading,
+    open_session,
+    reporting,
+    tracing,
+    write_report,
+)
 from zerolane.cli.tables import difference_table
 from zerolane.cli.verb import FAILED, Verb, console, print_json
 
@@ -35,6 +42,7 @@ from zerolane.cli.verb import FAILED, Verb, console, print_json
 @click.option("--layers", is_flag=True, help="Compare values inside; name where the error jumps.")
 @giving_inputs
 @loading
+@reporting
 @tracing
 @click.pass_context
 def compare(
@@ -56,6 +64,7 @@ def compare(
     backend: str,
     device: str,
     providers: tuple[str, ...],
+    report_file: str | None,
     as_json: bool,
 ) -> None:
     """Compare the outputs of model A with those of the reference on the same inputs.
@@ -99,6 +108,8 @@ def compare(
         seed=seed,
     )
     result = replace(result, a=a, b=b or f"the {vs} package")
+    files = {} if b is None else {"reference": b, "compared": a}
+    write_report(result, report_file, files, samples or inputs or None, threads)
     if as_json:
         print_json(result.as_dict())
     else:

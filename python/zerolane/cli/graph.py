@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from zerolane.cli.options import reporting, write_report
 from zerolane.cli.verb import Verb, console, print_json, progress
 
 
@@ -37,6 +38,7 @@ from zerolane.cli.verb import Verb, console, print_json, progress
     metavar="FILE",
     help="Also write ONNX Runtime's optimized model, for this machine only.",
 )
+@reporting
 def graph(
     model: str,
     output: str,
@@ -44,6 +46,7 @@ def graph(
     inputs: str | None,
     outputs: str | None,
     batch: str | None,
+    report_file: str | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -67,6 +70,7 @@ def graph(
         )
     for warning in told:
         click.echo(f"warning: {warning.message}", err=True)
+    write_report(report, report_file, {"original": model, "graph": output}, options["samples"])
     if as_json:
         print_json(report.as_dict())
     else:

@@ -9,7 +9,7 @@ import click
 
 from zerolane.cli.bisect import bisect
 from zerolane.cli.graph import graph
-from zerolane.cli.options import giving_inputs
+from zerolane.cli.options import giving_inputs, reporting, write_report
 from zerolane.cli.verb import Verb, console, print_json
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ _OPTIONS = (
         "stays in float32.",
     ),
     giving_inputs,
+    reporting,
 )
 
 
@@ -94,8 +95,10 @@ def _narrow(model: str, given: tuple[str, ...], name: str, **options: Any) -> Pr
 
 
 def _verb(name: str, dtype: str) -> click.Command:
-    def run(as_json: bool, **options: Any) -> None:
+    def run(as_json: bool, report_file: str | None, **options: Any) -> None:
         report = _narrow(name=name, **options)
+        files = {"original": options["model"], name: options["output"]}
+        write_report(report, report_file, files, options["samples"])
         if as_json:
             print_json(report.as_dict())
         else:

@@ -83,6 +83,13 @@ tracing = click.option(
     help="Write what happened when into FILE, for ui.perfetto.dev.",
 )
 
+reporting = click.option(
+    "--report",
+    "report_file",
+    metavar="FILE",
+    help="Also write an HTML page on what was done: sizes, speed, accuracy.",
+)
+
 trtexec_shapes = _all(
     click.option("--minShapes", "min_shapes", metavar="SHAPES", help="Checked, not run."),
     click.option("--optShapes", "opt_shapes", metavar="SHAPES", help="The same as --shapes."),
@@ -103,6 +110,18 @@ def open_session(
         threads=threads,
         providers=list(providers) or None,
     )
+
+
+def write_report(
+    part: Any, path: str | None, models: dict[str, str], samples: object = None, threads: int = 1
+) -> None:
+    """Write the page of --report, with the models timed in turn; nothing where it is not asked."""
+    if path is None:
+        return
+    from zerolane.reports.report import report
+
+    report(part, path, models=models, samples=samples, threads=threads, progress=False)
+    click.echo(f"report written to {path}", err=True)
 
 
 def running_shapes(

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from zerolane.cli.options import reporting, write_report
 from zerolane.cli.verb import Verb, console, print_json, progress
 
 
@@ -57,7 +58,14 @@ from zerolane.cli.verb import Verb, console, print_json, progress
 @click.option("--permute/--no-permute", default=True, help="2:4: reorder channels to keep more.")
 @click.option("--threads", type=click.IntRange(1, 1024), default=1, help="For --target-ms.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-def prune(as_json: bool, recover: Any, outputs: tuple[str, ...], **options: Any) -> None:
+@reporting
+def prune(
+    as_json: bool,
+    recover: Any,
+    outputs: tuple[str, ...],
+    report_file: str | None,
+    **options: Any,
+) -> None:
     """Write MODEL to OUTPUT with fewer weights."""
     from zerolane.optimize import prune as pass_
 
@@ -68,6 +76,8 @@ def prune(as_json: bool, recover: Any, outputs: tuple[str, ...], **options: Any)
             progress=tell,
             **options,
         )
+    files = {"original": options["model"], "pruned": options["output"]}
+    write_report(report, report_file, files, options["samples"], options["threads"])
     if as_json:
         print_json(report.as_dict())
     else:

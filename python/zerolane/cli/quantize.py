@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from zerolane.cli.options import reporting, write_report
 from zerolane.cli.verb import Verb, console, print_json, progress
 
 _OF_A_FILE = ("mode", "block", "rest", "accuracy", "verify")
@@ -70,8 +71,14 @@ _OF_A_FILE = ("mode", "block", "rest", "accuracy", "verify")
 @click.option(
     "--sensitivity", is_flag=True, help="Write no file; list what each layer alone would cost."
 )
+@reporting
 def quantize(
-    model: str, output: str | None, sensitivity: bool, as_json: bool, **options: Any
+    model: str,
+    output: str | None,
+    sensitivity: bool,
+    report_file: str | None,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Write MODEL to OUTPUT with 8 or 4 bits, scored against the original."""
     from zerolane import optimize
@@ -90,6 +97,8 @@ def quantize(
             report = optimize.sensitivity(model, mode=mode, progress=tell, **rest)
         else:
             report = optimize.quantize(model, output, progress=tell, **options)
+    files = {} if output is None else {"original": model, options["mode"]: output}
+    write_report(report, report_file, files, options["calibration"] or options["samples"])
     if as_json:
         print_json(report.as_dict())
     else:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from zerolane.cli.options import reporting, write_report
 from zerolane.cli.verb import FAILED, Verb, console, print_json, progress
 
 
@@ -42,9 +43,17 @@ from zerolane.cli.verb import FAILED, Verb, console, print_json, progress
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--plot", "draw", is_flag=True, help="Also write tuned.png into the folder.")
+@reporting
 @click.pass_context
 def tune(
-    ctx: click.Context, /, model: str, out: str, draw: bool, as_json: bool, **options: Any
+    ctx: click.Context,
+    /,
+    model: str,
+    out: str,
+    draw: bool,
+    report_file: str | None,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Measure ways to run MODEL here and write the fastest that is still right.
 
@@ -56,6 +65,7 @@ def tune(
         result = search(model, folder=out, progress=tell, **options)
     if result.ok:
         result.save(Path(out) / "tuned.toml")
+    write_report(result, report_file, {})
     if draw:
         result.plot(Path(out) / "tuned.png")
     if as_json:
