@@ -42,9 +42,9 @@ def report(
     Raises InvalidArgument, NotFound, and what loading a model raises.
     """
     given = list(parts) if isinstance(parts, Sequence) else [parts]
-    wrong = next((part for part in given if not isinstance(part, KINDS)), None)
-    if wrong is not None or not given:
-        found = "there is none" if wrong is None else f"one is a {type(wrong).__name__}"
+    wrong = [type(part).__name__ for part in given if not isinstance(part, KINDS)]
+    if wrong or not given:
+        found = f"one is a {wrong[0]}" if wrong else "there is none"
         raise InvalidArgument(
             f"making a report of {len(given)} parts: {found}, expected results of zl.optimize, "
             "zl.compare or zl.tune; give what these returned",

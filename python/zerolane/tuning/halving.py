@@ -21,6 +21,7 @@ from zerolane.tuning.rank import quantile_exceeds, sign_test
 from zerolane.tuning.setting import Setting
 
 SWEEPS = 5  # a round
+LAST_SWEEPS = 15  # of the round that decides
 FINALISTS = 3
 TIE = 1.05  # nobody this close to the best is given up for being in the slower half
 ALPHA = 0.01
@@ -113,8 +114,9 @@ class Search:
         sweep = first
         for done in range(rounds):
             end = self.budget.used + self.budget.left / (rounds - done)
-            for turn in range(SWEEPS):
-                if not self._sweep(sweep, (end - self.budget.used) / (SWEEPS - turn), done, rounds):
+            turns = SWEEPS if done < rounds - 1 else LAST_SWEEPS
+            for turn in range(turns):
+                if not self._sweep(sweep, (end - self.budget.used) / (turns - turn), done, rounds):
                     return False
                 sweep += 1
                 self._drop_hopeless()
@@ -140,14 +142,15 @@ class Search:
     def _sweep(self, sweep: int, seconds: float, done: int, rounds: int) -> bool:
         order = [t for t in self.alive if sweep not in t.blocks]
         random.Random(f"{self.seed}/{sweep}").shuffle(order)
-        if sweep == 0:  # whatever the budget, the baseline is measured
+        if sweep == 0:  # whatever the budget, the baseline is measured, and so goes first
             order.sort(key=lambda t: t.setting != self.baseline)
         for trail in order:
             self.report(
                 min(0.99, self.budget.used / self.budget.seconds),
                 f"tuning, round {done + 1} of {rounds}, {len(self.alive)} left: {trail.setting}",
             )
-            if self.budget.left <= self._least(trail):
+            owed = trail.setting == self.baseline and not trail.blocks
+            if not owed and self.budget.left <= self._least(trail):
                 return False
             try:
                 block = self.measure(trail.setting, max(0.0, seconds) / len(order))

@@ -77,7 +77,7 @@ def _check(found: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) -> N
     names = {"model": "another model", "environment": "another machine or other versions"}
     for name, value in wanted.items():
         if found.get(name) != value:
-            what = names.get(name, f"another {name}")
+            what = names.get(name, f"other {name}")
             raise InvalidArgument(
                 f"reading the journal of a search, {str(path)!r}: it is of {what} "
                 f"({_short(found.get(name))}), expected {_short(value)}; give another folder, or "

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from zerolane.errors import NotFound
 from zerolane.tuning.setting import Setting
-
-if TYPE_CHECKING:
-    import tempfile
 
 Goal = Literal["latency", "throughput"]
 
@@ -63,6 +63,14 @@ class Row:
         return asdict(self) | {"setting": self.setting.as_dict()}
 
 
+class Scratch:
+    """A folder that is removed when the last result that needs it goes."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="zerolane-tune-"))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+
 @dataclass(frozen=True, slots=True)
 class LeftOut:
     """What was not measured to any end, and why: an artefact, a backend or a setting."""
@@ -95,7 +103,7 @@ class TuneResult:
     model: Mapping[str, Any]  # sha256, external, as in the file that `save` writes
     environment: Mapping[str, Any]
     baseline: Setting
-    _scratch: tempfile.TemporaryDirectory[str] | None = None  # the folder, where none was given
+    _scratch: Scratch | None = None  # the folder, where none was given
 
     @property
     def fitting(self) -> tuple[Row, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +24,7 @@ from zerolane.tuning.halving import Block, Budget, Search, Trail
 from zerolane.tuning.journal import Journal
 from zerolane.tuning.measuring import Measurer
 from zerolane.tuning.rank import median_interval
-from zerolane.tuning.result import Goal, LeftOut, Row, TuneResult, pareto
+from zerolane.tuning.result import Goal, LeftOut, Row, Scratch, TuneResult, pareto
 from zerolane.tuning.setting import Setting, Space, space_of
 
 if TYPE_CHECKING:
@@ -77,14 +76,13 @@ def tune(
     source = model if isinstance(model, bytes) else Path(os.fspath(model))
     threads = _native.usable_cpus()
     reference = load(model, threads=threads)
-    # A session of one file may not hold a lock on samples in another: they are read here.
     rows = [*_first(read_samples(samples, reference.inputs, reference.optional_inputs))]
     chosen = space_of(space, _space(reference, goal, threads))
     chosen, left_out = _here(chosen, reference)
     scratch = None
     if folder is None:
-        scratch = tempfile.TemporaryDirectory(prefix="zerolane-tune-")
-        folder = scratch.name
+        scratch = Scratch()
+        folder = scratch.path
     home = Path(os.fspath(folder))
     home.mkdir(parents=True, exist_ok=True)
     digest = digest_model(model)
