@@ -163,6 +163,8 @@ PYTHON_ORDER = (
         "optimize",
         "converters",
         "builder",
+        "tuning",
+        "reports",
         "cli",
         "__main__",
     ),
