@@ -124,6 +124,15 @@ def test_what_cannot_run_is_left_out_with_its_reason() -> None:
     assert not any(t.broken for t in made.trails if t.setting != settings[4])
 
 
+def test_a_broken_baseline_ends_the_search() -> None:
+    settings = ways(6)
+    here = machine(6, broken=frozenset(settings))
+    made = search(here, 20)
+    assert not made.run()
+    assert made.trails[0].broken
+    assert made.alive == []
+
+
 def test_a_second_run_goes_on_where_the_first_ended() -> None:
     here = machine(load_s=0.05)
     told: list[str] = []

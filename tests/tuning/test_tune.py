@@ -182,6 +182,13 @@ def test_without_a_folder_the_artefact_is_copied(tmp_path: Path) -> None:
     zl.load(DIGITS, tuned=tmp_path / "tuned.toml")
 
 
+def test_a_model_that_cannot_be_bound_is_called() -> None:
+    inputs = case_inputs("mixed_table")
+    space = SMALL | {"artefacts": ("original",), "graph_levels": ("all", "basic")}
+    result = zl.tune(FOLDER / "mixed_table.onnx", inputs, space=space, progress=False)
+    assert len(result.rows) == 2
+
+
 def test_an_artefact_below_the_floor_is_left_out() -> None:
     def harsh(run: Any) -> float:
         exact = zl.load(DIGITS).run(samples()[0])["logits"]

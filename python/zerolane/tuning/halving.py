@@ -118,6 +118,8 @@ class Search:
             for turn in range(turns):
                 if not self._sweep(sweep, (end - self.budget.used) / (turns - turn), done, rounds):
                     return False
+                if self._base.broken:
+                    return False  # nothing to compare with
                 sweep += 1
                 self._drop_hopeless()
             if done < rounds - 1:
@@ -131,7 +133,7 @@ class Search:
 
     def ranked(self, trails: Iterable[Trail]) -> list[Trail]:
         """The best first, by the median of the ratios to the baseline; without blocks: last."""
-        base = next(t for t in self.trails if t.setting == self.baseline)
+        base = self._base
 
         def rank(trail: Trail) -> float:
             ratios = self.ratios(trail, base)
@@ -194,6 +196,10 @@ class Search:
             median = float(np.median(self.ratios(trail, best)))
             if trail.setting != self.baseline and median > TIE:
                 self._drop(trail, f"{median:.2f} x the best's time, in the slower half")
+
+    @property
+    def _base(self) -> Trail:
+        return next(t for t in self.trails if t.setting == self.baseline)
 
     def _leader(self) -> Trail:
         """The best of those left that are not known to break the limit of p99."""

@@ -7,13 +7,14 @@ import os
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import perf_counter, perf_counter_ns
 from typing import Any
 
 import numpy as np
 
-from zerolane.errors import Error
+from zerolane.errors import Error, Unsupported
 from zerolane.lanes.lanes import Lanes
 from zerolane.model.load import load
 from zerolane.model.session import Session
@@ -136,8 +137,12 @@ def _rows(sample: Arrays) -> int:
 
 
 def _bound(session: Session, inputs: Sequence[Arrays], rows: int) -> Callable[[int], Block]:
-    """One caller, fixed memory."""
-    calls = [session._bind(dict(values), None, None) for values in inputs]
+    """One caller, on fixed memory where the model's types allow that."""
+    calls: list[Callable[[], object]]
+    try:
+        calls = [session._bind(dict(values), None, None) for values in inputs]
+    except Unsupported:  # strings, sequences, maps
+        calls = [partial(session.run, dict(values)) for values in inputs]
 
     def block(count: int) -> Block:
         calls[0]()  # refills the caches; not timed

@@ -12,7 +12,7 @@ import numpy as np
 
 from zerolane import __version__, _native
 from zerolane.engine.digest import digest_model
-from zerolane.errors import InvalidArgument, NotFound
+from zerolane.errors import InvalidArgument, NotFound, Unsupported
 from zerolane.measure.accuracy import Metric, scorer
 from zerolane.measure.progress import Progress, reporter
 from zerolane.model.load import load
@@ -116,6 +116,13 @@ def tune(
         )
     finally:
         journal.close()
+    base = next(t for t in search.trails if t.setting == search.baseline)
+    if base.broken:
+        raise Unsupported(
+            f"tuning {reference.name}: the model as it was given cannot be measured "
+            f"({base.dropped}), expected one that runs on the samples; repair it first",
+            "model",
+        )
     left_out += [LeftOut(a.name, a.reason) for a in artefacts.values() if a.reason]
     left_out += [LeftOut(str(t.setting), t.dropped) for t in search.trails if t.broken]
     untried = sum(not t.blocks and not t.broken for t in search.trails)
