@@ -22,8 +22,10 @@ $(VENV)/installed: $(BIN)/python $(SOURCES)
 demo: $(VENV)/installed
 	$(BIN)/zerolane demo
 
+# In as many processes; tests of a GPU want it to themselves: PROCESSES=1, or bench/gpu/run.sh.
+PROCESSES ?= 2
 test: $(VENV)/installed test-cpp test-fuzz
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal
 
 # The C++ tests, plain and under the sanitizers.
 test-cpp: $(VENV)/installed
