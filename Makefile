@@ -27,7 +27,7 @@ PROCESSES ?= 2
 test: $(VENV)/installed test-cpp test-fuzz
 	$(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal
 
-# The C++ tests, plain and under the sanitizers.
+# The C++ tests, under the sanitizers.
 test-cpp: $(VENV)/installed
 	./tests/cpp/run.sh $(BIN)
 
