@@ -64,8 +64,8 @@ int64_t end_of(py::handle timeout_s) {
 // Blocks without the GIL, waking often enough for Ctrl-C. A lane that spins is waited for with the
 // GIL for as long as it spins itself.
 void wait(PendingCall& call, py::handle timeout_s) {
-  if (call.done()) return;
   const int64_t end = end_of(timeout_s);
+  if (call.done()) return;
   if (call.spin_ns() > 0 && end > now_ns() &&
       spin(call.spin_ns(), [&call] { return call.done(); })) {
     return;

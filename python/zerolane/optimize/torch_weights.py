@@ -6,14 +6,12 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from zerolane._lazy import require
 from zerolane.errors import InvalidArgument
 
 if TYPE_CHECKING:
     import torch
+    from numpy.typing import NDArray
 
     from zerolane.model_file import Source
 
@@ -42,6 +40,7 @@ def to_torch(model: Source, module: torch.nn.Module, *, freeze_zeros: bool = Tru
     parameter has no initializer, or one of another rank.
     """
     require("torch", "torch", "putting weights into a module")
+    import numpy as np
     import torch
 
     arrays = _arrays(model, "to_torch")
