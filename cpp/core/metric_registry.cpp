@@ -49,6 +49,10 @@ Registry& registry() {
   return *made;
 }
 
+// Made at load: a child that is forked while another thread makes them would wait for that for
+// ever.
+[[maybe_unused]] const Registry* const g_made_at_load = (families(), &registry());
+
 size_t index_of(const char* name, Type type, const Labels& labels) {
   const auto& all = families();
   for (size_t i = 0; i < all.size(); ++i) {

@@ -60,6 +60,7 @@ struct Log {
   std::vector<Slot*> idle;
   std::map<std::pair<std::string, int64_t>, Track::Entry, std::less<>> tracks;
   std::unordered_set<std::string> names;
+  const Track::Entry too_many{"(one of too many tracks)", 0};
 
   // Changed only while no trace runs and no slot is busy.
   Memory memory;
@@ -97,14 +98,16 @@ void watch_forks_of_traces() {
                    start_anew_in_child);
 }
 
+// Made at load: a child that is forked while another thread makes it would wait for that for ever.
+[[maybe_unused]] const Log* const g_made_at_load = &the_log();
+
 const Track::Entry* find_track(std::string_view name, int64_t thread) {
-  static const Track::Entry too_many{"(one of too many tracks)", 0};
   Log& log = the_log();
   std::lock_guard lock(log.mutex);
   std::pair<std::string, int64_t> key(name, thread);
   auto found = log.tracks.find(key);
   if (found != log.tracks.end()) return &found->second;
-  if (log.tracks.size() >= kMaxNames) return &too_many;
+  if (log.tracks.size() >= kMaxNames) return &log.too_many;
   Track::Entry entry{key.first, thread};
   return &log.tracks.emplace(std::move(key), std::move(entry)).first->second;
 }
