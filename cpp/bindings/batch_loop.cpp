@@ -130,7 +130,7 @@ void BatchLoop::flush() {
     // They may wait for long. None is given back before this thread's next turn.
     static PyObject* const name = interned("add_done_callback");
     for (const BatchCall* each : flushing_) {
-      if (!call(each->future, name, on_done_.ptr())) throw py::error_already_set();
+      if (!call(each->future, name, on_done_.ptr())) PyErr_WriteUnraisable(each->future.ptr());
     }
   }
   flushing_.clear();

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import logging
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from onnx import ModelProto
 
 from zerolane._lazy import require
 from zerolane.converters.origin import Arrays, Dynamic, Wishes, array, named
+from zerolane.converters.quiet import quiet
 from zerolane.errors import InvalidArgument, InvalidModel, Unsupported
 
 _EXTRA = "torch"
@@ -24,7 +23,7 @@ def load_program(path: Path, doing: str) -> Any:
     """The exported program in a .pt2 file."""
     torch = require("torch", _EXTRA, doing)
     try:
-        with _quiet():
+        with quiet("torch.onnx"):
             return torch.export.load(path)
     except Exception as error:  # zip, pickle and torch's own
         raise InvalidModel(
@@ -94,7 +93,7 @@ class PyTorch:
             given["output_names"] = list(wishes.outputs)
         shapes = {name: dict(wishes.dynamic.get(name, {})) for name in tensors}
         try:
-            with _quiet(), self._as_eval(), torch.no_grad():
+            with quiet("torch.onnx"), self._as_eval(), torch.no_grad():
                 if self._program is not None:
                     made = torch.onnx.export(self._program, **given)
                 else:
@@ -115,7 +114,7 @@ class PyTorch:
         torch = self._torch
         tensors = {name: torch.from_numpy(v.copy()) for name, v in inputs.items()}
         args = [tensors.pop(name) for name in self._positional(tensors)]
-        with _quiet(), self._as_eval(), torch.no_grad():
+        with quiet("torch.onnx"), self._as_eval(), torch.no_grad():
             made = self._module(*args, **tensors)
         return [array(leaf) for leaf in torch.utils._pytree.tree_leaves(made)]
 
@@ -138,20 +137,6 @@ class PyTorch:
         finally:
             for module, mode in modes.items():
                 module.training = mode
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what torch's exporter says of itself: of packages it could also use, of its age."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 def _shapes(wishes: Wishes) -> str:

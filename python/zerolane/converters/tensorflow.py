@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from onnx import ModelProto
 
 from zerolane._lazy import require
 from zerolane.converters.origin import Arrays, Dynamic, Wishes, array, named
+from zerolane.converters.quiet import quiet
 from zerolane.errors import InvalidModel, Unsupported
 
 _EXTRA = "tensorflow"
@@ -62,7 +61,7 @@ class _TensorFlow:
             shape = [None if i in axes else d for i, d in enumerate(value.shape)]
             signature.append(tf.TensorSpec(shape, tf.as_dtype(value.dtype), name=name))
         traced = tf.function(function, input_signature=signature)
-        with self._explained(), _quiet():
+        with self._explained(), quiet("tf2onnx"):
             made, _ = self._tf2onnx.convert.from_function(
                 traced, input_signature=signature, opset=wishes.opset or _OPSET
             )
@@ -163,7 +162,7 @@ class TfLite(_TensorFlow):
     def __init__(self, path: Path, sample: Any, doing: str) -> None:
         super().__init__(doing)
         self._path = path
-        with self._explained(), _quiet():
+        with self._explained(), quiet("tf2onnx"):
             self._interpreter = self._tf.lite.Interpreter(str(path))
         tf = self._tf
         self._details = self._interpreter.get_input_details()
@@ -174,7 +173,7 @@ class TfLite(_TensorFlow):
         self._take(specs, sample)
 
     def export(self, wishes: Wishes) -> ModelProto:
-        with self._explained(), _quiet():
+        with self._explained(), quiet("tf2onnx"):
             made, _ = self._tf2onnx.convert.from_tflite(
                 str(self._path), opset=wishes.opset or _OPSET
             )
@@ -197,16 +196,3 @@ def _made_up(spec: Any) -> Any:
     if dtype.kind == "f":
         return np.random.default_rng(0).standard_normal(shape).astype(dtype)
     return np.zeros(shape, dtype)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    logger = logging.getLogger("tf2onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

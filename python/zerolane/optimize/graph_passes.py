@@ -13,7 +13,7 @@ from onnx import ModelProto
 
 from zerolane import model_file as files
 from zerolane._lazy import require
-from zerolane.errors import Error, InvalidArgument, InvalidModel, Unsupported
+from zerolane.errors import Error, InvalidArgument, Unsupported
 from zerolane.measure.progress import reporter
 from zerolane.optimize import normalize
 from zerolane.optimize.batch import Rebatched, rewrite_batch
@@ -35,20 +35,14 @@ from zerolane.optimize.offline import offline
 from zerolane.optimize.onnx_graph import opsets
 from zerolane.optimize.provenance import stamp
 from zerolane.optimize.slim import slim
-from zerolane.optimize.valid import complaint, type_complaint
+from zerolane.optimize.valid import complaint, require_valid, type_complaint
 
 
 def optimize_graph(source: files.Source, output: Path, options: GraphOptions) -> GraphReport:
     """Read, rewrite pass by pass, write, put in place."""
     loaded = files.read(source, "optimizing")
     doing = f"optimizing {loaded.name}"
-    refused = complaint(loaded.model)
-    if refused is not None:
-        raise InvalidModel(
-            f"{doing}: onnx's checker refuses it ({refused}), expected a valid model; export it "
-            "again, or repair it",
-            loaded.name,
-        )
+    require_valid(loaded.model, doing, loaded.name)
     with files.replacing(output, loaded.files, doing) as path:
         run = _Run(loaded, options, doing, path.parent)
         run.all()

@@ -23,7 +23,7 @@ from zerolane.optimize.precision import Pass, convert
 from zerolane.optimize.provenance import stamp
 from zerolane.optimize.report import AccuracyLost, KeptNode, OutputError, PrecisionReport
 from zerolane.optimize.samples import Samples, SampleSet, read_samples
-from zerolane.optimize.valid import complaint, type_complaint
+from zerolane.optimize.valid import complaint, require_valid, type_complaint
 from zerolane.optimize.verify import Sides, Verdict, verify
 
 USUAL = {"float16": 0.02, "bfloat16": 0.1}
@@ -110,13 +110,7 @@ class Ready:
         self.notes: list[str] = []
         self.model = ModelProto()
         self.model.CopyFrom(loaded.model)
-        refused = complaint(loaded.model)
-        if refused is not None:
-            raise InvalidModel(
-                f"{self.doing}: onnx's checker refuses it ({refused}), expected a valid model; "
-                "export it again, or repair it",
-                loaded.name,
-            )
+        require_valid(loaded.model, self.doing, loaded.name)
         try:
             self.model = normalize.inline_functions(self.model, loaded.name, self.notes)
             normalize.plain_inputs(self.model, self.notes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx
 from onnx import ModelProto, TensorProto
 
+from zerolane.errors import InvalidModel
 from zerolane.model_file import tensors_of
 
 
@@ -27,6 +28,17 @@ def complaint(model: ModelProto) -> str | None:
     except Exception as error:  # its C++ side raises several kinds
         return _first_line(error)
     return None
+
+
+def require_valid(model: ModelProto, doing: str, name: str) -> None:
+    """Raise InvalidModel for a model that onnx's checker refuses."""
+    refused = complaint(model)
+    if refused is not None:
+        raise InvalidModel(
+            f"{doing}: onnx's checker refuses it ({refused}), expected a valid model; export it "
+            "again, or repair it",
+            name,
+        )
 
 
 def type_complaint(model: ModelProto) -> str | None:

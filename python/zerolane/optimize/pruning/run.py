@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from zerolane import model_file as files
-from zerolane.errors import InternalError, InvalidArgument, InvalidModel, Unsupported
+from zerolane.errors import InternalError, InvalidArgument, Unsupported
 from zerolane.measure.accuracy import Metric, Scorer, scorer
 from zerolane.measure.bench import bench
 from zerolane.measure.progress import Progress, Report, reporter
@@ -34,7 +34,7 @@ from zerolane.optimize.pruning.recover import Recovered, Recovery, left_channels
 from zerolane.optimize.pruning.shrink import follow, prepare, shrink
 from zerolane.optimize.report import AccuracyLost
 from zerolane.optimize.samples import Samples, SampleSet, read_samples
-from zerolane.optimize.valid import complaint
+from zerolane.optimize.valid import complaint, require_valid
 
 _MOST_RATIO = 0.95
 _BISECTIONS = 6
@@ -162,13 +162,7 @@ def run(source: files.Source, output: Path, options: PruneOptions) -> PruneRepor
 def _prepared(
     loaded: files.Loaded, doing: str, options: PruneOptions, notes: list[str]
 ) -> ModelProto:
-    refused = complaint(loaded.model)
-    if refused is not None:
-        raise InvalidModel(
-            f"{doing}: onnx's checker refuses it ({refused}), expected a valid model; export it "
-            "again, or repair it",
-            loaded.name,
-        )
+    require_valid(loaded.model, doing, loaded.name)
     model = ModelProto()
     model.CopyFrom(loaded.model)
     model = normalize.inline_functions(model, loaded.name, notes)

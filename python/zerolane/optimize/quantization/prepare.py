@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from onnx import ModelProto
 
 from zerolane import model_file as files
-from zerolane.errors import InvalidArgument, InvalidModel, Unsupported
+from zerolane.errors import InvalidArgument, Unsupported
 from zerolane.optimize import normalize
 from zerolane.optimize.dead import remove_dead
 from zerolane.optimize.onnx_graph import opsets, view
 from zerolane.optimize.quantization.places import already_quantized
 from zerolane.optimize.slim import slim
-from zerolane.optimize.valid import complaint
+from zerolane.optimize.valid import require_valid
 
 _FOLD_LIMIT_BYTES = 64 << 20
 
@@ -36,13 +36,7 @@ def prepare(source: files.Source, mode: str, least_opset: int) -> Prepared:
     """Reads and rewrites; nothing is written. Raises what `quantize` does."""
     loaded = files.read(source, "quantizing")
     doing = f"quantizing {loaded.name} ({mode})"
-    refused = complaint(loaded.model)
-    if refused is not None:
-        raise InvalidModel(
-            f"{doing}: onnx's checker refuses it ({refused}), expected a valid model; export it "
-            "again, or repair it",
-            loaded.name,
-        )
+    require_valid(loaded.model, doing, loaded.name)
     notes: list[str] = []
     model = ModelProto()
     model.CopyFrom(loaded.model)
