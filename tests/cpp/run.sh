@@ -16,7 +16,7 @@ for sanitize in ${PLAIN:+""} address,undefined thread; do
   build=build/tests-${sanitize:-plain}
   echo "C++ tests (${sanitize:-plain})" >&2
   "$cmake" -S . -B "$build" ${ninja:+-G Ninja "-DCMAKE_MAKE_PROGRAM=$ninja"} -DZEROLANE_TESTS=ON \
-    -DZEROLANE_SANITIZE="$sanitize" -DCMAKE_BUILD_TYPE=Release >"$build.log" 2>&1 || { cat "$build.log"; exit 1; }
+    -DZEROLANE_SANITIZE="$sanitize" -DCMAKE_BUILD_TYPE=Release -DCMAKE_UNITY_BUILD=ON >"$build.log" 2>&1 || { cat "$build.log"; exit 1; }
   "$cmake" --build "$build" --parallel "$(nproc)" >"$build.log" 2>&1 || { cat "$build.log"; exit 1; }
   ASAN_OPTIONS=allocator_may_return_null=1 TSAN_OPTIONS=allocator_may_return_null=1 \
     "$build/tests/cpp/zerolane_tests"

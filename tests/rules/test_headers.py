@@ -55,9 +55,9 @@ def test_headers_compile_alone(part: str, headers: list[Path]) -> None:
             pytest.skip("Python's headers are not installed")
         flags += ["-isystem", str(Path(spec.origin).parent / "include"), "-isystem", python]
         flags.append("-fvisibility=hidden")
-        # Slow to compile. Those with a source of their own, which includes them first (see
-        # test_layering.py), have been compiled alone by the build.
-        headers = [h for h in headers if not h.with_suffix(".cpp").exists()]
+    # Those with a source of their own, which includes them first (see test_layering.py), have been
+    # compiled alone by the build.
+    headers = [h for h in headers if not h.with_suffix(".cpp").exists()]
     complaints = [
         f"{h.relative_to(ROOT)}:\n{text}" for h in headers if (text := compile_alone(h, flags))
     ]

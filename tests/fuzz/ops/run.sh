@@ -22,7 +22,7 @@ fi
 cmake=$(command -v "$bin/cmake" || command -v cmake) || { echo "fuzzing of ops skipped: no cmake" >&2; exit 0; }
 ninja=$(command -v "$bin/ninja" || command -v ninja || true)
 "$cmake" -S . -B "$out" ${ninja:+-G Ninja "-DCMAKE_MAKE_PROGRAM=$ninja"} "-DCMAKE_CXX_COMPILER=$clang" -DZEROLANE_FUZZ=ON \
-  -DZEROLANE_CUDA=OFF "-DZEROLANE_SANITIZE=address,undefined" -DCMAKE_BUILD_TYPE=Release >"$out.log" 2>&1 ||
+  -DZEROLANE_CUDA=OFF "-DZEROLANE_SANITIZE=address,undefined" -DCMAKE_BUILD_TYPE=Release -DCMAKE_UNITY_BUILD=ON >"$out.log" 2>&1 ||
   { cat "$out.log"; exit 1; }
 "$cmake" --build "$out" --parallel "$(nproc)" >"$out.log" 2>&1 || { cat "$out.log"; exit 1; }
 export ZEROLANE_FUZZ_OPS="$out/cpp/ops/libzerolane_ops.so"
