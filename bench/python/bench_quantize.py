@@ -42,7 +42,7 @@ NAME = "quantize"
 TITLE = "static INT8 beside float32 and OpenVINO, one thread, interleaved"
 SPEEDUP = {"squeezenet": 2.2, "resnet50": 2.8}
 INPUT = {"squeezenet": "data_0", "resnet50": "gpu_0/data_0"}
-SAMPLES = {"squeezenet": 1000, "resnet50": 100}
+SAMPLES = 1000
 
 
 def as_run(path: Path) -> Counter[str]:
@@ -183,7 +183,7 @@ def _macs(path: Path) -> int:
 
 def calibration(report: Report, name: str, source: Path, options: Settings) -> None:
     """Blocks of samples, in turn: by session.run, and by the tool."""
-    count = SAMPLES[name] // (5 if options.quick else 1)
+    count = SAMPLES // (20 if options.quick else 1)
     progress(f"{NAME}: calibrating on {count} samples of {name}")
     some = light_models.images(16)
     samples: list[Any] = [some[i % len(some)] for i in range(count)]
