@@ -75,7 +75,7 @@ def test_free_dimensions_count_as_one_or_as_given() -> None:
 
 
 def test_quantized_weights_count_by_what_is_stored() -> None:
-    """Both operands behind DequantizeLinear are multiplied as int8; weights alone are not."""
+    """Both operands behind DequantizeLinear are multiplied as int8; one of them alone is not."""
     scale, zero = np.float32(0.1), np.int8(0)
     q = [
         node("DequantizeLinear", ["w8", "s", "z"], ["w"]),
@@ -87,6 +87,12 @@ def test_quantized_weights_count_by_what_is_stored() -> None:
     assert shares(node_macs(both)) == {"int8": 1}
     one = model([*q, node("MatMul", ["x", "w"], ["y"])], {"x": [2, 5]}, {"y": [2, 7]}, weights)
     assert shares(node_macs(one)) == {"int8 weights": 1}
+    weights |= {"f": random(5, 7)}
+    kept = model([*q, node("MatMul", ["xd", "f"], ["y"])], {"x": [2, 5]}, {"y": [2, 7]}, weights)
+    assert shares(node_macs(kept)) == {"float32": 1}
+    pair = [*q, node("Transpose", ["x"], ["xt"]), node("MatMul", ["xt", "xd"], ["y"])]
+    computed = model(pair, {"x": [2, 5]}, {"y": [5, 5]}, weights)
+    assert shares(node_macs(computed)) == {"float32": 1}
 
 
 def test_the_share_proves_a_precision(tmp_path: Path) -> None:

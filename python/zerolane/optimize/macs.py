@@ -150,16 +150,22 @@ def _heads(node: Node, name: str = "q_num_heads") -> int:
 
 
 def _dtype(node: Node) -> str:
-    """Of the weights or, where both operands are computed, of the first."""
+    """Of the weights or, where both operands are computed, of the first.
+
+    Multiplied in integers is only what has both operands behind DequantizeLinear: one of them alone
+    is made float first.
+    """
     stored = [_stored(node, index) for index in range(min(2, len(node.inputs)))]
     if node.op.startswith("QLinear"):
         stored = [_stored(node, 0)]
     if node.op.endswith("MatMulNBits"):
         bits = node.attribute("bits")
         return f"int{bits.i if bits is not None else 4} weights"
-    quantized = [s for s in stored if s[1]]
-    if len(stored) == 2 and len(quantized) == 1 and quantized[0] == stored[1]:
-        return f"{stored[1][0]} weights"
+    if len(stored) == 2 and stored[0][1] != stored[1][1]:
+        few, other = (0, 1) if stored[0][1] else (1, 0)
+        if few == 1 and _constant(node, few):
+            return f"{stored[few][0]} weights"
+        return stored[other][0]
     return stored[0][0] if stored else "unknown"
 
 
@@ -172,6 +178,13 @@ def _stored(node: Node, index: int) -> tuple[str, bool]:
     if made is not None and made.op == "DequantizeLinear" and made.inputs[0] is not None:
         return _text(made.inputs[0].elem), True
     return _text(value.elem), False
+
+
+def _constant(node: Node, index: int) -> bool:
+    """Whether what is behind the DequantizeLinear of an input is a weight."""
+    value = node.inputs[index]
+    source = value.producer.inputs[0] if value is not None and value.producer is not None else None
+    return source is not None and source.constant is not None
 
 
 def _text(elem: int) -> str:
