@@ -19,7 +19,10 @@ Rows = list[dict[str, NDArray[Any]]]
 
 
 def calibration(name: str) -> Rows:
-    """Samples like those the model was trained for, and none that its task check draws."""
+    """Samples like those the model was trained for.
+
+    Of scenes and lines, none that the task check draws. Of digits and speech it scores these too.
+    """
     digits = scenes.held_back_digits()
     rng = np.random.default_rng(7)
     if name in ("digits_cnn", "digits_mlp"):

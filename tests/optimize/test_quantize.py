@@ -16,6 +16,7 @@ import zerolane as zl  # noqa: E402
 from tests.models import large, task_checks  # noqa: E402
 from tests.models.task_checks import FOLDER  # noqa: E402
 from tests.optimize import quantized  # noqa: E402
+from tests.optimize.tasks import task  # noqa: E402
 
 METRICS = {
     "digits_cnn": "top1",
@@ -51,6 +52,36 @@ def test_trained_models_keep_their_task_within_one_percent(
     after.require()
     # The first measure is the task's own; the lines of line_ctc are a hundred, one more is 0.01.
     assert after.measures[0].value >= before.measures[0].value - 0.01
+
+
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        ("digits_cnn", "tensorrt"),
+        ("digit_det", "cpu"),
+        ("line_ctc", "cpu"),
+        ("line_ctc", "tensorrt"),
+        ("stream_vad", "cpu"),
+    ],
+)  # all of them: bench_precision.py
+def test_with_the_task_as_metric_no_hundredth_is_lost(
+    name: str, target: str, tmp_path: Path
+) -> None:
+    """Agreement passes where one more line of a hundred is misread; the task's floor does not."""
+    scored = task(name)
+    report = quantize(
+        scored.path,
+        tmp_path / "m.onnx",
+        target=target,
+        calibration=scored.rows,
+        metric=scored,
+        accuracy=0.99,
+    )
+    assert report.quantized >= 2
+    assert len(report.backed_off) <= 1
+    assert report.shares.get("float32", 0) < 0.3
+    assert ("float32" in report.shares) == (report.quantized < report.layers)
+    assert scored.share(scored.measured(zl.load(tmp_path / "m.onnx").run)) >= 0.99
 
 
 def test_all_that_lies_between_layers_runs_in_integers(tmp_path: Path) -> None:
@@ -246,6 +277,29 @@ def test_the_rest_in_float16(target: str, tmp_path: Path) -> None:
     assert mixed.errors[0].scaled < 0.05
     made = onnx.load(tmp_path / "mixed.onnx")
     assert made.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+
+
+@pytest.mark.parametrize("target", ["cpu", "tensorrt"])
+@pytest.mark.parametrize("name", ["digits_cnn", "stream_vad"])
+def test_float16_around_leaves_the_integers_alone(name: str, target: str, tmp_path: Path) -> None:
+    """No cast before a layer hides them; stream_vad has a scale too small for float16."""
+    options: dict[str, Any] = {"calibration": quantized.calibration(name), "target": target}
+    whole = quantize(FOLDER / f"{name}.onnx", tmp_path / "whole.onnx", **options)
+    mixed = quantize(FOLDER / f"{name}.onnx", tmp_path / "mixed.onnx", rest="fp16", **options)
+    integers = {k: v for k, v in whole.shares.items() if k != "float32"}
+    assert {k: v for k, v in mixed.shares.items() if k != "float16"} == integers
+    made = onnx.load(tmp_path / "mixed.onnx")
+    ops = {v: n for n in made.graph.node for v in n.output}
+    for node in made.graph.node:
+        if node.op_type in ("Conv", "Gemm", "MatMul"):
+            casts = [ops[v] for v in node.input if v in ops and ops[v].op_type == "Cast"]
+            sources = [ops[c.input[0]].op_type for c in casts if c.input[0] in ops]
+            assert "DequantizeLinear" not in sources
+    if target == "cpu":
+        before = quantized.as_run(tmp_path / "whole.onnx")
+        after = quantized.as_run(tmp_path / "mixed.onnx")
+        assert set(after - before) <= {"Cast"}
+        assert before - after == {}
 
 
 def test_keep_lists_and_what_the_report_says(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import zerolane as zl  # noqa: E402
 from tests.models import large, task_checks  # noqa: E402
 from tests.models.task_checks import FOLDER, TRAINED  # noqa: E402
 from tests.optimize import graphs  # noqa: E402
+from tests.optimize.tasks import MEASURES, task  # noqa: E402
 from zerolane import model_file as files  # noqa: E402
 from zerolane.optimize.emulate import emulate  # noqa: E402
 
@@ -48,6 +49,8 @@ def test_float16_meets_the_bar_of_the_task(name: str, tmp_path: Path) -> None:
     converted(name, "fp16", tmp_path)
     session = zl.load(tmp_path / f"{name}.onnx")
     task_checks.check(name, session.run).require()
+    if name in MEASURES:
+        assert task(name)(session.run) >= 0.99
 
 
 @pytest.mark.parametrize("dtype", ["fp16", "bf16"])

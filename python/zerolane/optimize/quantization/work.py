@@ -18,8 +18,8 @@ from zerolane.model.load import load
 from zerolane.model.session import Session
 from zerolane.optimize.macs import node_macs, shares
 from zerolane.optimize.onnx_graph import opsets
-from zerolane.optimize.precision import convert
 from zerolane.optimize.provenance import stamp
+from zerolane.optimize.quantization import rest
 from zerolane.optimize.quantization.backoff import fewest
 from zerolane.optimize.quantization.insert import Form
 from zerolane.optimize.quantization.options import LEAST_OPSET, QuantOptions
@@ -202,7 +202,10 @@ def measure_sensitivity(
 
 
 def _prepared(source: files.Source, options: QuantOptions) -> Prepared:
-    prepared = prepare(source, options.mode, LEAST_OPSET[options.mode])
+    least = LEAST_OPSET[options.mode]
+    if options.rest == "fp16" and options.target == "tensorrt":
+        least = max(least, rest.LEAST_OPSET)
+    prepared = prepare(source, options.mode, least)
     if options.mode == "static" and options.target == "cpu":
         widened = widen_stems(prepared.model, prepared.payloads)
         if widened:
@@ -255,9 +258,7 @@ def _finished(run: _Run, model: ModelProto) -> ModelProto:
     """With the rest in float16 if asked for, and stamped."""
     options, prepared = run.options, run.prepared
     if options.rest == "fp16":
-        model = convert(
-            model, prepared.payloads, "float16", keep=(), keep_io=True, keep_defaults=True
-        ).model
+        model = rest.to_float16(model, prepared.payloads, options.target)
     asked = {
         "mode": options.mode,
         "target": options.target,
