@@ -29,6 +29,7 @@ NAMES = (
     "lanes",
     "batcher",
     "pipeline",
+    "precision",
     "prune",
     "quantize",
     "tune",
