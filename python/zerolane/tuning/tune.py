@@ -21,6 +21,7 @@ from zerolane.model.tuned import file_sha256
 from zerolane.optimize.samples import Samples, read_samples
 from zerolane.tuning.artefact import Artefact, make
 from zerolane.tuning.halving import Block, Budget, Search, Trail
+from zerolane.tuning.identity import identity_of
 from zerolane.tuning.journal import Journal
 from zerolane.tuning.measuring import Measurer
 from zerolane.tuning.rank import median_interval
@@ -100,7 +101,7 @@ def tune(
                 "goal": goal,
                 "accuracy": accuracy,
                 "p99_ms": p99_ms,
-                "metric": named,
+                "metric": identity_of(wanted),
                 "seed": seed,
                 "space": chosen.as_dict(),
             },
