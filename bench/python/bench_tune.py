@@ -20,7 +20,7 @@ from bench.results import Check, Report, Series, ratio_check
 from bench.settings import Settings, progress
 from bench.stats import curve, paired_ratio, summarize
 from zerolane.measure.accuracy import scorer
-from zerolane.tuning.artefact import make
+from zerolane.tuning.artefact import make, original
 from zerolane.tuning.halving import Block, Budget
 from zerolane.tuning.measuring import Measurer
 from zerolane.tuning.setting import Setting, Space
@@ -62,8 +62,8 @@ def run(options: Settings) -> Report:
         home = Path(folder) / "grid"
         home.mkdir()
         score = scorer("cosine", reference.run, samples)
-        made = {}
-        for name in ARTEFACTS:
+        made = {"original": original(path)}
+        for name in ARTEFACTS[1:]:
             progress(f"{NAME}: making {name}")
             made[name] = make(
                 *(name, path, home, "m", samples, score, "cosine", 0.99, Budget.begin(600)),

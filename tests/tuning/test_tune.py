@@ -203,10 +203,25 @@ def test_an_artefact_below_the_floor_is_left_out() -> None:
 def test_no_time_for_artefacts_is_said() -> None:
     result = tuned(budget_s=0.01)
     reasons = {item.what: item.reason for item in result.left_out}
-    assert reasons["int8"] == "not made: half of the budget was used before its turn"
+    assert reasons["int8"].startswith("not made: half of the budget was used ")
     assert [r.setting for r in result.rows] == [result.baseline]
     assert not result.complete
     assert "the budget ended first" in str(result)
+
+
+def test_a_metric_that_takes_longer_than_the_budget_is_not_waited_for(tmp_path: Path) -> None:
+    answered = []
+
+    def patient(run: Any) -> float:
+        while True:  # until its run is refused
+            answered.append(run(samples()[0]))
+
+    result = tuned(tmp_path, budget_s=0.2, metric=patient)
+    reasons = {item.what: item.reason for item in result.left_out}
+    assert reasons["int8"] == "not made: half of the budget was used for scoring the original"
+    assert answered
+    assert result.best.setting == result.baseline
+    assert {path.name for path in tmp_path.iterdir()} == {"journal.jsonl"}
 
 
 def test_throughput_has_lanes_and_batches() -> None:

@@ -43,6 +43,12 @@ class OutOfTime(Exception):
     """The budget ended while an artefact was being made."""
 
 
+def original(model: Path | bytes) -> Artefact:
+    """The model as it was given, which keeps all of its score."""
+    size = len(model) if isinstance(model, bytes) else file_bytes(model)
+    return Artefact("original", bytes=size, score=1.0)
+
+
 def make(
     name: str,
     model: Path | bytes,
@@ -69,10 +75,6 @@ def make(
     file = f"{stem}.{name}.onnx"
     path = folder / file
     try:
-        if name == "original":
-            kept: float | None = 1.0
-            size = len(model) if isinstance(model, bytes) else file_bytes(model)
-            return Artefact(name, "", "", size, kept, 0.0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what they warn of, the score shows
             _write(name, model, path, samples, tell, target, seed, metric, accuracy)

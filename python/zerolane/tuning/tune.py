@@ -13,13 +13,13 @@ import numpy as np
 from zerolane import __version__, _native
 from zerolane.engine.digest import digest_model
 from zerolane.errors import InvalidArgument, NotFound, Unsupported
-from zerolane.measure.accuracy import Metric, scorer
+from zerolane.measure.accuracy import Metric, Scorer, scorer
 from zerolane.measure.progress import Progress, reporter
 from zerolane.model.load import load
 from zerolane.model.session import Session
 from zerolane.model.tuned import file_sha256
 from zerolane.optimize.samples import Samples, read_samples
-from zerolane.tuning.artefact import Artefact, make
+from zerolane.tuning.artefact import Artefact, OutOfTime, make, original
 from zerolane.tuning.halving import Block, Budget, Search, Trail
 from zerolane.tuning.identity import identity_of
 from zerolane.tuning.journal import Journal
@@ -170,7 +170,7 @@ def _artefacts(
     }
     stem = "model" if isinstance(model, bytes) else model.stem
     target = "cpu" if "onnxruntime" in space.backends else "tensorrt"
-    score = scorer(metric, reference.run, samples)
+    score = _scorer(metric, reference, samples, budget)
     found: dict[str, Artefact] = {}
     for name in dict.fromkeys(("original", *space.artefacts)):
         old = known.get(name)
@@ -180,8 +180,13 @@ def _artefacts(
         ):
             found[name] = Artefact(**old)
             continue
-        if name != "original" and budget.used > _MAKING_SHARE * budget.seconds:
-            why = "not made: half of the budget was used before its turn"
+        if name == "original":
+            found[name] = original(model)
+            journal.write({"artefact": found[name].as_dict()})
+            continue
+        if score is None or budget.used > _MAKING_SHARE * budget.seconds:
+            when = "before its turn" if score is not None else "for scoring the original"
+            why = f"not made: half of the budget was used {when}"
             found[name] = Artefact(name, reason=why)
             continue
         report(min(0.99, budget.used / budget.seconds), f"tuning: making {name}")
@@ -203,6 +208,22 @@ def _artefacts(
         if "budget" not in made.reason:  # with more time it may come out otherwise
             journal.write({"artefact": made.as_dict()})
     return found
+
+
+def _scorer(
+    metric: Metric, reference: Session, samples: Sequence[Mapping[str, Any]], budget: Budget
+) -> Scorer | None:
+    """None where the original itself takes more than what there is for making artefacts."""
+
+    def run(inputs: dict[str, Any]) -> Mapping[str, Any]:
+        if budget.used > _MAKING_SHARE * budget.seconds:
+            raise OutOfTime
+        return reference.run(inputs)
+
+    try:
+        return scorer(metric, run, samples)
+    except OutOfTime:
+        return None
 
 
 def _search(
