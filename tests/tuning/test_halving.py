@@ -6,6 +6,7 @@ import pytest
 
 from tests.tuning.simulated import Machine, search, ways
 from zerolane.tuning.halving import SWEEPS, Trail
+from zerolane.tuning.setting import Setting
 
 
 def spread(count: int) -> dict[object, float]:
@@ -69,6 +70,31 @@ def test_the_baseline_stays_although_it_is_the_slowest() -> None:
     base = made.trails[0]
     assert not base.dropped
     assert all(s in base.blocks for t in made.trails for s in t.blocks)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_one_of_each_artefact_is_measured_first(seed: int) -> None:
+    """A budget that ends in the first sweep has tried what it was spent on making."""
+    names = ("original", "int8", "fp16")
+    settings = [Setting(artefact=name, threads=n) for name in names for n in range(1, 8)]
+    here = Machine(dict.fromkeys(settings, 1000.0))
+    made = search(here, 0.1, seed=seed)
+    assert not made.run()
+    assert here.measured[0] == settings[0]
+    assert {s.artefact for s in here.measured[:3]} == {*names}
+
+
+def test_a_first_sweep_is_gone_on_with_and_nothing_measured_twice() -> None:
+    here = machine(7)
+    made = search(here, 0.01)
+    assert not made.run()
+    before = [*here.measured]
+    assert 0 < len(before) < 7
+    more = search(here, 20)
+    more.trails = made.trails
+    more.run()
+    later = here.measured[len(before) :]
+    assert not {*later[: 7 - len(before)]} & {*before}
 
 
 @pytest.mark.parametrize("seconds", [0.001, 0.05, 0.7, 3.0, 20.0])

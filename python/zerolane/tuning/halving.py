@@ -144,8 +144,8 @@ class Search:
     def _sweep(self, sweep: int, seconds: float, done: int, rounds: int) -> bool:
         order = [t for t in self.alive if sweep not in t.blocks]
         random.Random(f"{self.seed}/{sweep}").shuffle(order)
-        if sweep == 0:  # whatever the budget, the baseline is measured, and so goes first
-            order.sort(key=lambda t: t.setting != self.baseline)
+        if sweep == 0:
+            order = self._first(order)
         for trail in order:
             self.report(
                 min(0.99, self.budget.used / self.budget.seconds),
@@ -162,6 +162,16 @@ class Search:
             trail.blocks[sweep] = block
             self.on_block(trail, sweep, block)
         return True
+
+    def _first(self, order: Sequence[Trail]) -> list[Trail]:
+        """The baseline, which is measured whatever the budget, one of each artefact, the others.
+
+        So a budget that ends in the first sweep has seen all that time was spent on making.
+        """
+        firsts = {t.setting.artefact: t.setting for t in reversed(order)}
+        firsts[self.baseline.artefact] = self.baseline
+        chosen = {*firsts.values()}
+        return sorted(order, key=lambda t: (t.setting != self.baseline, t.setting not in chosen))
 
     @staticmethod
     def _least(trail: Trail) -> float:
