@@ -20,6 +20,8 @@ from tests.optimize import learned, nets  # noqa: E402
 from tests.python.messages import assert_three_parts  # noqa: E402
 from zerolane.cli.main import cli  # noqa: E402
 from zerolane.optimize.provenance import steps  # noqa: E402
+from zerolane.optimize.pruning import choose  # noqa: E402
+from zerolane.optimize.pruning import recover as recovering  # noqa: E402
 from zerolane.optimize.pruning.sparsity import is_two_of_four, two_of_four  # noqa: E402
 
 CNN = FOLDER / "digits_cnn.onnx"
@@ -209,6 +211,48 @@ def test_it_is_reproducible_and_tells_what_was_done(tmp_path: Path) -> None:
     assert step.step == "prune"
     assert step.options["ratio"] == 0.3
     assert step.options["method"] == "channels"
+
+
+def test_what_is_held_of_the_original_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, samples = learned.model(), [learned.digits()[0][0][i : i + 9] for i in range(0, 63, 9)]
+    for name, most in (("a", 1 << 28), ("b", 1), ("c", 3_000_000)):
+        monkeypatch.setattr(recovering, "_HELD_BYTES", most)
+        prune(model, tmp_path / name, method="channels", samples=samples)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "c").read_bytes()
+
+
+def test_updates_made_together_are_those_made_one_by_one() -> None:
+    """Against the inverse of what is left, computed anew; more elements go than are gathered."""
+    rng = np.random.default_rng(0)
+    size, gone = 211, 150
+    x = rng.standard_normal((500, size)) @ rng.standard_normal((size, size))
+    spread = x.T @ x / 500 + np.eye(size)
+    taker = choose._Taker(np.arange(size) // 2, np.ones(size), np.linalg.inv(spread))
+    order = rng.permutation(size // 2)[: gone // 2]  # classes of two elements each
+    for chosen in order:
+        taker.take_out(int(chosen))
+    left = taker.place >= 0
+    assert left.sum() == size - gone
+    wanted = np.diag(np.linalg.inv(spread[np.ix_(left, left)]))
+    np.testing.assert_allclose(taker.diagonal[left], wanted, rtol=1e-6)
+
+
+def test_progress_is_told_from_the_first_sample_on(tmp_path: Path) -> None:
+    told: list[tuple[float, str]] = []
+    zl.optimize.prune(
+        learned.model(),
+        tmp_path / "m.onnx",
+        method="channels",
+        samples=learned.digits()[0][0][:20],
+        progress=lambda done, doing: told.append((done, doing)),
+    )
+    assert told[0] == (0.0, "seeing sample 1 of 1")
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert {doing.split()[0] for _, doing in told} == {"seeing", "ranking", "recovering", "pruned"}
+    assert told[-1] == (1.0, "pruned")
 
 
 def test_accuracy_that_is_not_kept(tmp_path: Path) -> None:

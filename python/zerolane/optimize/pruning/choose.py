@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from zerolane.optimize.pruning.channels import Ids
 from zerolane.optimize.pruning.flow import Flow, Layer
 
+Matrix = NDArray[np.float64]
 Spread = NDArray[np.float64]
 """The covariance of channels [C, C], or their variances [C] where there are too many."""
 
@@ -18,6 +19,9 @@ LEAST = 0.1
 """The share of a block's channels that stays at least, and one channel."""
 
 _RIDGE = 1e-3
+
+_TOGETHER = 64
+"""Updates of a matrix that are made at once."""
 
 _ROUND, _ROUND_FROM = 8, 32  # vector widths: blocks of 32 channels and more keep multiples of 8
 
@@ -40,7 +44,11 @@ class Pinned:
     reason: str
 
 
-def blocks(flow: Flow, spreads: Mapping[str, Spread] | None) -> list[Block]:
+def blocks(
+    flow: Flow,
+    spreads: Mapping[str, Spread] | None,
+    report: Callable[[float, str], object] = lambda done, doing: None,
+) -> list[Block]:
     """The removable classes by block, each class with how much is lost without it.
 
     spreads: of the channels of what layers take in, by the name of that value. With them see
@@ -61,7 +69,8 @@ def blocks(flow: Flow, spreads: Mapping[str, Spread] | None) -> list[Block]:
             found.remove(other)
         found.append((names, joined))
     made = []
-    for names, classes in found:
+    for index, (names, classes) in enumerate(found):
+        report(index / len(found), f"ranking the channels of {names[0]}")
         order = np.array(sorted(classes), np.int64)
         lost = _by_weights(flow, order) if spreads is None else _greedily(flow, order, spreads)
         made.append(Block(tuple(names), order, lost))
@@ -126,13 +135,33 @@ def _by_weights(flow: Flow, classes: NDArray[np.int64]) -> NDArray[np.float64]:
     return lost
 
 
-@dataclass
 class _Taker:
-    """A layer that takes classes in: its energy and the inverse of the spread, by element."""
+    """A layer that takes classes in: its energy and the inverse of the spread, by element.
 
-    place: NDArray[np.int64]
-    energy: NDArray[np.float64]
-    inverse: NDArray[np.float64]
+    What taking elements out does to the inverse is of rank one each. These updates are gathered and
+    then made together, in a product of matrices; of all elements the diagonal alone is needed.
+    """
+
+    def __init__(self, place: NDArray[np.int64], energy: Matrix, inverse: Matrix) -> None:
+        self.place, self.energy = place, energy
+        self.diagonal = np.diag(inverse).copy()
+        self._inverse = inverse
+        self._due = np.zeros((len(inverse), _TOGETHER))
+        self._count = 0
+
+    def take_out(self, chosen: int) -> None:
+        """The inverse of the spread of what is left, by Schur's complement; marks those gone."""
+        for element in np.flatnonzero(self.place == chosen):
+            due = self._due[:, : self._count]
+            column = self._inverse[element] - due @ due[element]
+            column /= np.sqrt(max(float(column[element]), 1e-300))
+            self.diagonal -= np.square(column)
+            self._due[:, self._count] = column
+            self._count += 1
+            if self._count == _TOGETHER:
+                self._inverse -= self._due @ self._due.T
+                self._count = 0
+        self.place = np.where(self.place == chosen, -1, self.place)
 
 
 def _greedily(
@@ -153,13 +182,13 @@ def _greedily(
         scores = np.zeros(len(classes))
         for taker in takers:
             mine = taker.place >= 0
-            size = taker.energy[mine] / np.diag(taker.inverse)[mine]
+            size = taker.energy[mine] / taker.diagonal[mine]
             np.add.at(scores, taker.place[mine], size)
         chosen = int(np.argmin(np.where(left, scores, np.inf)))
         most = max(most, float(scores[chosen]))
         lost[chosen], left[chosen] = most, False
         for taker in takers:
-            _take_out(taker, chosen)
+            taker.take_out(chosen)
     return lost
 
 
@@ -184,15 +213,6 @@ def _takers(flow: Flow, classes: NDArray[np.int64], spreads: Mapping[str, Spread
         inverse = np.asarray(np.linalg.inv(spread + ridge * np.eye(len(spread))), np.float64)
         takers.append(_Taker(place, energy / max(whole, 1e-30), inverse))
     return takers
-
-
-def _take_out(taker: _Taker, chosen: int) -> None:
-    """The inverse of the spread of what is left, by Schur's complement; those gone are marked."""
-    for element in np.flatnonzero(taker.place == chosen):
-        column = taker.inverse[:, element].copy()
-        taker.inverse -= np.outer(column, column / column[element])
-        taker.inverse[element, element] = 1.0
-    taker.place = np.where(taker.place == chosen, -1, taker.place)
 
 
 def _square(spread: Spread) -> NDArray[np.float64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,9 @@ LEAST_ROWS, MOST_ROWS = 2_000, 20_000
 
 MOST_INPUTS = 8192
 """Inputs of a layer (channels x kernel) up to which all of its weights are fitted."""
+
+_HELD_BYTES = 256 << 20
+"""Of what the original gives, at once; one layer is held whatever its size."""
 
 _LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _EPSILON = 1e-12
@@ -65,6 +68,7 @@ class Recovery:
             for name in node.input:
                 uses[name] = uses.get(name, 0) + 1
         behind = self._behind()
+        before = _Before(self, [node.output[0] for node in behind], samples)
         found = []
         for place, node in enumerate(behind):
             name = str(node.name or node.output[0])
@@ -77,7 +81,7 @@ class Recovery:
             bias = _Bias(self, node, tensors, uses)
             if not bias.usable:
                 continue
-            fit = self._fit(node, weight, bias, samples, rng)
+            fit = self._fit(node, weight, bias, samples, before.of(node.output[0]), rng)
             found.append(Recovered(name, fit.how, fit.before, fit.after))
         return found
 
@@ -100,6 +104,7 @@ class Recovery:
         tensor: TensorProto,
         bias: _Bias,
         samples: SampleSet,
+        wanted: Sequence[NDArray[Any]],
         rng: np.random.Generator,
     ) -> Fit:
         weight = array_of(tensor, self.payloads).astype(np.float64)
@@ -113,18 +118,16 @@ class Recovery:
             whole = False
         outputs = bias.count
         halves = Halves(len(matrix) if whole else outputs, outputs)
-        original = Probe(self.original, self.payloads, [y_name], self.folder / "before.onnx")
-        wanted = x_name if whole else y_name
-        pruned = Probe(self.pruned, self.payloads, [wanted], self.folder / "after.onnx")
+        seen = x_name if whole else y_name
+        pruned = Probe(self.pruned, self.payloads, [seen], self.folder / "after.onnx")
         enough = min(max(10 * len(matrix), LEAST_ROWS), MOST_ROWS)
         most = max(64, enough // len(samples))
         left = self.made.get(y_name)
-        for sample in samples:
-            y = original.run(sample)[y_name]
+        for sample, y in zip(samples, wanted, strict=True):
             channel = 1 if node.op_type.startswith("Conv") else y.ndim - 1
             if left is not None:
                 y = np.take(y, left, channel)
-            x = pruned.run(sample)[wanted]
+            x = pruned.run(sample)[seen]
             if whole:
                 kernel = weight.shape[2:]
                 for rows, out, item in layer_rows(node, x, y, kernel, most, rng):
@@ -149,6 +152,38 @@ class Recovery:
             bias.store(bias.value * scale + fit.bias)
         set_array(tensor, self.payloads, new.astype(np.float32))
         return fit
+
+
+class _Before:
+    """What the original gives at layers: of as many at once as fit, so that it runs seldom."""
+
+    def __init__(self, recovery: Recovery, names: Sequence[str], samples: SampleSet) -> None:
+        self._recovery, self._samples = recovery, samples
+        self._names = list(names)
+        self._sizes: dict[str, int] = {}
+        self._held: dict[str, list[NDArray[Any]]] = {}
+        if self._names:
+            first = self._probe(self._names).run(samples[0])
+            self._sizes = {name: first[name].nbytes * len(samples) for name in self._names}
+
+    def of(self, name: str) -> list[NDArray[Any]]:
+        """One array a sample. Names are asked for in the order that was given."""
+        if name not in self._held:
+            place = self._names.index(name)
+            sizes = np.cumsum([self._sizes[n] for n in self._names[place:]])
+            count = max(1, int(np.searchsorted(sizes, _HELD_BYTES, "right")))
+            group = self._names[place : place + count]
+            self._held = {n: [] for n in group}
+            probe = self._probe(group)
+            for sample in self._samples:
+                values = probe.run(sample)
+                for n in group:
+                    self._held[n].append(values[n])
+        return self._held.pop(name)
+
+    def _probe(self, names: list[str]) -> Probe:
+        recovery = self._recovery
+        return Probe(recovery.original, recovery.payloads, names, recovery.folder / "before.onnx")
 
 
 class _Bias:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,9 @@ from zerolane.optimize.valid import complaint, require_valid
 _MOST_RATIO = 0.95
 _BISECTIONS = 6
 _BENCH_SECONDS = 0.3
+
+# What is done when the samples have been seen, and when channels have been chosen; then recovery.
+_SEEING, _RANKING = 0.1, 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +90,7 @@ def run(source: files.Source, output: Path, options: PruneOptions) -> PruneRepor
     with files.replacing(output, loaded.files, doing) as path:
         folder = path.parent
         original, samples, score = _reference(base, loaded, folder, options, doing)
-        pruner = _Pruner(base, loaded.payloads, options, samples, folder, doing)
+        pruner = _Pruner(base, loaded.payloads, options, samples, folder, doing, report)
         latency: tuple[float, float] | None = None
         ratio = options.ratio
         if options.target_ms is not None:
@@ -107,7 +111,14 @@ def run(source: files.Source, output: Path, options: PruneOptions) -> PruneRepor
                 work.made,
                 options.recover,
             )
-            recovered = {r.node: r for r in recovery.run(samples, rng, report)}
+            recovered = {
+                r.node: r
+                for r in recovery.run(
+                    samples,
+                    rng,
+                    lambda done, doing: report(_RANKING + (1 - _RANKING) * done, doing),
+                )
+            }
             if not recovered:
                 notes.append("nothing recovered: no layer behind has float32 weights of its own")
         elif options.recover:
@@ -230,16 +241,24 @@ class _Pruner:
         samples: SampleSet | None,
         folder: Path,
         doing: str,
+        report: Report,
     ) -> None:
         self.base, self._payloads, self._options = base, payloads, options
-        self._doing = doing
+        self._doing, self._report = doing, report
         nodes = list(view(base).walk())
         asked = rules.match(options.keep, nodes) if options.keep else set()
         self._asked = {v.name for node in asked for v in node.outputs if v is not None}
         self._spreads: dict[str, Spread] | None = None
         if options.method == "channels" and samples is not None:
             rng = np.random.default_rng(options.seed)
-            self._spreads = spreads(base, payloads, samples, folder / "inputs.onnx", rng)
+            path, count = folder / "inputs.onnx", len(samples)
+
+            def told() -> Iterator[dict[str, Any]]:
+                for index, sample in enumerate(samples):
+                    report(_SEEING * index / count, f"seeing sample {index + 1} of {count}")
+                    yield sample
+
+            self._spreads = spreads(base, payloads, told(), path, rng)
 
     def prune(self, ratio: float) -> _Work:
         model = ModelProto()
@@ -255,7 +274,11 @@ class _Pruner:
         for layer in flow.layers:
             if layer.node.output[0] in self._asked:
                 flow.channels.pin(layer.made, "asked for")
-        found = blocks(flow, self._spreads)
+        found = blocks(
+            flow,
+            self._spreads,
+            lambda done, doing: self._report(_SEEING + (_RANKING - _SEEING) * done, doing),
+        )
         told = tuple(UnprunedLayer(p.node, p.op, p.reason) for p in pinned(flow))
         if not found:
             reasons = "; ".join(dict.fromkeys(f"{u.op} {u.node}: {u.reason}" for u in told))
