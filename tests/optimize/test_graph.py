@@ -20,7 +20,9 @@ from tests.models import task_checks  # noqa: E402
 from tests.optimize import rewrites  # noqa: E402
 from tests.optimize.graphs import random  # noqa: E402
 from tests.python.messages import assert_three_parts  # noqa: E402
-from zerolane.optimize import graph_options, graph_passes, slim  # noqa: E402
+from zerolane.optimize.graph_passes import options as graph_options  # noqa: E402
+from zerolane.optimize.graph_passes import run as passes_run  # noqa: E402
+from zerolane.optimize.graph_passes import slim  # noqa: E402
 from zerolane.optimize.provenance import steps  # noqa: E402
 
 
@@ -230,10 +232,8 @@ def test_a_pass_that_does_harm_is_left_out_by_name(
         conv.op_type = "Tanh" if damage == "wrong" else "NoSuchOperator"
         return made
 
-    monkeypatch.setattr(graph_passes, "slim", harmful)
-    monkeypatch.setattr(
-        graph_passes._Run, "_slim", lambda self, model, *names: (harmful(model), "")
-    )
+    monkeypatch.setattr(passes_run, "slim", harmful)
+    monkeypatch.setattr(passes_run._Run, "_slim", lambda self, model, *names: (harmful(model), ""))
     with pytest.warns(UserWarning, match="the pass 'fuse' was left out"):
         report = zl.optimize.graph(
             rewrites.image_net(), tmp_path / "m.onnx", passes=["fuse", "dead"]

@@ -19,7 +19,7 @@ from tests.models import small  # noqa: E402
 from tests.optimize import graphs  # noqa: E402
 from tests.optimize.graphs import FLOAT, FLOAT16, node, random  # noqa: E402
 from tests.python.messages import assert_three_parts  # noqa: E402
-from zerolane.optimize import keep as rules  # noqa: E402
+from zerolane.optimize.precision import keep as rules  # noqa: E402
 from zerolane.optimize.provenance import steps  # noqa: E402
 
 X = {"x": random(3, 4)}

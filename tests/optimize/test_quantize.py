@@ -343,7 +343,7 @@ def test_external_data_and_models_beyond_protobuf(
         "input_ids": np.arange(24, dtype=np.int64).reshape(2, 12),
         "attention_mask": np.ones((2, 12), np.int64),
     }
-    for module in ("zerolane.model_file", "zerolane.optimize.slim"):
+    for module in ("zerolane.model_file", "zerolane.optimize.graph_passes.slim"):
         monkeypatch.setattr(f"{module}.MOST_PROTO_BYTES", 1_000_000)
     report = quantize(source, tmp_path / "m.onnx", calibration=inputs)
     assert report.quantized == 12

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from zerolane.optimize.search import expected_trials, search
+from zerolane.optimize.precision.search import expected_trials, search
 
 
 def needing(culprits: set[int]) -> Callable[[frozenset[int]], bool]:

@@ -17,7 +17,7 @@ from tests.models.task_checks import FOLDER, TRAINED  # noqa: E402
 from tests.optimize import graphs  # noqa: E402
 from tests.optimize.tasks import MEASURES, task  # noqa: E402
 from zerolane import model_file as files  # noqa: E402
-from zerolane.optimize.emulate import emulate  # noqa: E402
+from zerolane.optimize.precision.emulate import emulate  # noqa: E402
 
 NETWORKS = (
     "digits_mlp",

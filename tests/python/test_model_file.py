@@ -271,7 +271,7 @@ def test_looking_at_optimize_imports_no_onnx() -> None:
 
 
 def test_rounding_is_that_of_numpy_and_stays_finite() -> None:
-    from zerolane.optimize.rounding import Constants, from_bits, narrow_bits
+    from zerolane.optimize.precision.rounding import Constants, from_bits, narrow_bits
 
     rng = np.random.default_rng(0)
     values = rng.standard_normal(10_000, np.float32) * np.exp2(rng.integers(-30, 15, 10_000))

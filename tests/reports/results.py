@@ -8,9 +8,9 @@ from typing import Any
 from zerolane.measure.compare import CompareResult
 from zerolane.measure.difference import OutputDifference
 from zerolane.measure.layers import LayerDifference
-from zerolane.optimize.bisection import BisectReport
-from zerolane.optimize.graph_report import GraphReport, ModelSize, PassEffect
-from zerolane.optimize.prune_report import PrunedLayer, PruneReport, UnprunedLayer
+from zerolane.optimize.graph_passes.report import GraphReport, ModelSize, PassEffect
+from zerolane.optimize.precision.bisection import BisectReport
+from zerolane.optimize.pruning.report import PrunedLayer, PruneReport, UnprunedLayer
 from zerolane.optimize.quantization.report import LayerError, QuantReport, SensitivityReport
 from zerolane.optimize.report import KeptNode, NodeError, OutputError, PrecisionReport
 from zerolane.tuning.result import LeftOut, Row, TuneResult, pareto

@@ -24,8 +24,8 @@ from zerolane.model.session import Session
 from zerolane.optimize.onnx_graph import opsets
 from zerolane.optimize.provenance import stamp
 from zerolane.optimize.report import AccuracyLost
-from zerolane.optimize.valid import complaint
-from zerolane.optimize.verify import measure
+from zerolane.optimize.verification.valid import complaint
+from zerolane.optimize.verification.verify import measure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,10 @@ Runtime and builds in TensorRT, where precision is strongly typed. Needs the pac
 extra `zerolane[onnx]`, which is imported when a function is called. `quantize` goes on to 8 and 4
 bits, from samples; `sensitivity` tells what each layer would lose by that. They need
 `zerolane[optimize]`.
+
+Folders: `graph_passes` (`graph`), `precision` (`fp16`, `bf16`, `bisect`), `quantization`
+(`quantize`, `sensitivity`), `pruning` (`prune`, `to_torch`, `from_torch`), and `verification`,
+which all of them share with the modules beside.
 """
 
 from __future__ import annotations
@@ -15,10 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zerolane._lazy import require
-from zerolane.optimize.bisection import BisectReport, bisect
-from zerolane.optimize.graph_report import GraphReport, PassEffect
-from zerolane.optimize.prune_report import PrunedLayer, PruneReport, UnprunedLayer
+from zerolane.optimize.graph_passes.api import graph
+from zerolane.optimize.graph_passes.report import GraphReport, PassEffect
+from zerolane.optimize.precision.bisection import BisectReport, bisect
 from zerolane.optimize.pruning.entry import prune
+from zerolane.optimize.pruning.report import PrunedLayer, PruneReport, UnprunedLayer
+from zerolane.optimize.pruning.torch_weights import from_torch, to_torch
 from zerolane.optimize.quantization.api import quantize, sensitivity
 from zerolane.optimize.quantization.report import LayerError, QuantReport, SensitivityReport
 from zerolane.optimize.report import (
@@ -28,8 +34,6 @@ from zerolane.optimize.report import (
     OutputError,
     PrecisionReport,
 )
-from zerolane.optimize.rewrite import graph
-from zerolane.optimize.torch_weights import from_torch, to_torch
 
 if TYPE_CHECKING:
     from zerolane.measure.random_inputs import Shapes
@@ -88,7 +92,8 @@ def fp16(
         [] are wildcards. A control-flow node keeps its bodies. An entry that fits nothing raises.
     keep_io: inputs and outputs stay float32. Otherwise they become float16, and the inputs and
         outputs of bodies of If, Loop and Scan still stay float32.
-    keep_defaults: also keep what loses accuracy or has no kernels (`zerolane.optimize.keep`).
+    keep_defaults: also keep what loses accuracy or has no kernels
+        (`zerolane.optimize.precision.keep`).
     upgrade: raise the opset where that lets more nodes be converted (to 22 at most).
     verify: run both in ONNX Runtime on `samples` (an array, dicts of arrays by input name, a file
         or a folder: see `zerolane.optimize.samples`), or on one of random values (`shapes`,
@@ -182,7 +187,7 @@ def _narrow(
     external: bool | None,
 ) -> PrecisionReport:
     require("onnx", "onnx", f"converting a model to {dtype}")
-    from zerolane.optimize.narrow import NarrowOptions, narrow
+    from zerolane.optimize.precision.narrow import NarrowOptions, narrow
 
     options = NarrowOptions(
         keep=(keep,) if isinstance(keep, str) else tuple(keep),

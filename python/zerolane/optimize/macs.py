@@ -14,7 +14,7 @@ from onnx import ModelProto, TensorProto
 from zerolane.errors import Error
 from zerolane.model_file import Source, read
 from zerolane.optimize.onnx_graph import Node, view
-from zerolane.optimize.valid import complaint
+from zerolane.optimize.verification.valid import complaint
 
 Shape = tuple[int, ...]
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from zerolane.measure.compare import CompareResult
 from zerolane.measure.difference import number_text
-from zerolane.optimize.bisection import BisectReport
-from zerolane.optimize.graph_report import GraphReport
-from zerolane.optimize.prune_report import PruneReport
+from zerolane.optimize.graph_passes.report import GraphReport
+from zerolane.optimize.precision.bisection import BisectReport
+from zerolane.optimize.pruning.report import PruneReport
 from zerolane.optimize.quantization.report import QuantReport, SensitivityReport
 from zerolane.optimize.report import KeptNode, OutputError, PrecisionReport
 from zerolane.reports.content import Bar, Bars, Figure, Point, Scatter, Table, number, size

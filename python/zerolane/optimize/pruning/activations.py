@@ -14,7 +14,7 @@ from onnx import ModelProto, NodeProto
 
 from zerolane.model.load import load
 from zerolane.model_file import Payloads, write
-from zerolane.optimize.cut import cut
+from zerolane.optimize.graph_passes.cut import cut
 
 Array = NDArray[Any]
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from zerolane.measure.accuracy import Metric
     from zerolane.measure.progress import Progress
     from zerolane.model_file import Source
-    from zerolane.optimize.prune_report import PruneReport
+    from zerolane.optimize.pruning.report import PruneReport
     from zerolane.optimize.samples import Samples
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from zerolane.model_file import Payloads
-from zerolane.optimize.cut import reads
+from zerolane.optimize.graph_passes.cut import reads
 from zerolane.optimize.onnx_graph import opsets
 from zerolane.optimize.pruning.channels import Channels, Ids
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
 from zerolane.model_file import Payloads
-from zerolane.optimize.cut import reads
+from zerolane.optimize.graph_passes.cut import reads
 from zerolane.optimize.pruning.activations import Probe, attribute, layer_rows
 from zerolane.optimize.pruning.flow import Flow, array_of, set_array
 from zerolane.optimize.pruning.reconstruct import Fit, Halves

@@ -18,24 +18,24 @@ from zerolane.measure.bench import bench
 from zerolane.measure.progress import Progress, Report, reporter
 from zerolane.model.load import load
 from zerolane.model.session import Session
-from zerolane.optimize import keep as rules
-from zerolane.optimize import normalize
-from zerolane.optimize.cut import cut
-from zerolane.optimize.dead import remove_dead
+from zerolane.optimize.graph_passes import normalize
+from zerolane.optimize.graph_passes.cut import cut
+from zerolane.optimize.graph_passes.dead import remove_dead
 from zerolane.optimize.macs import node_macs
 from zerolane.optimize.onnx_graph import view
+from zerolane.optimize.precision import keep as rules
 from zerolane.optimize.provenance import stamp
-from zerolane.optimize.prune_report import PrunedLayer, PruneReport, UnprunedLayer
 from zerolane.optimize.pruning import sparsity
 from zerolane.optimize.pruning.activations import spreads
 from zerolane.optimize.pruning.choose import Spread, blocks, choose, pinned
 from zerolane.optimize.pruning.flow import array_of, set_array
 from zerolane.optimize.pruning.permute import permute
 from zerolane.optimize.pruning.recover import Recovered, Recovery, left_channels
+from zerolane.optimize.pruning.report import PrunedLayer, PruneReport, UnprunedLayer
 from zerolane.optimize.pruning.shrink import follow, prepare, shrink
 from zerolane.optimize.report import AccuracyLost
 from zerolane.optimize.samples import Samples, SampleSet, read_samples
-from zerolane.optimize.valid import complaint, require_valid
+from zerolane.optimize.verification.valid import complaint, require_valid
 
 _MOST_RATIO = 0.95
 _BISECTIONS = 6

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onnx import AttributeProto, ModelProto
 
 from zerolane.model_file import Payloads
-from zerolane.optimize.dead import remove_dead
+from zerolane.optimize.graph_passes.dead import remove_dead
 from zerolane.optimize.pruning.channels import Ids
 from zerolane.optimize.pruning.flow import Flow, array_of, set_array
 from zerolane.optimize.pruning.rules import RULES

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from zerolane.optimize.keep import match
 from zerolane.optimize.onnx_graph import Node, Scope, Value
+from zerolane.optimize.precision.keep import match
 
 CONVOLUTIONS = ("Conv", "ConvTranspose")
 LAYERS = (*CONVOLUTIONS, "Gemm", "MatMul")

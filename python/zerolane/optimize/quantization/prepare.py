@@ -8,12 +8,12 @@ from onnx import ModelProto
 
 from zerolane import model_file as files
 from zerolane.errors import InvalidArgument, Unsupported
-from zerolane.optimize import normalize
-from zerolane.optimize.dead import remove_dead
+from zerolane.optimize.graph_passes import normalize
+from zerolane.optimize.graph_passes.dead import remove_dead
+from zerolane.optimize.graph_passes.slim import slim
 from zerolane.optimize.onnx_graph import opsets, view
 from zerolane.optimize.quantization.places import already_quantized
-from zerolane.optimize.slim import slim
-from zerolane.optimize.valid import require_valid
+from zerolane.optimize.verification.valid import require_valid
 
 _FOLD_LIMIT_BYTES = 64 << 20
 

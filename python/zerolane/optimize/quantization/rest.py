@@ -12,7 +12,7 @@ from onnx import ModelProto
 
 from zerolane.model_file import Payloads
 from zerolane.optimize.onnx_graph import Node, view
-from zerolane.optimize.precision import Pass, convert
+from zerolane.optimize.precision.casts import Pass, convert
 
 LEAST_OPSET = 19
 """From here on, scales may be float16, and so what DequantizeLinear gives."""

@@ -11,9 +11,9 @@ from onnx import ModelProto
 
 from zerolane import model_file as files
 from zerolane.model.load import load
-from zerolane.optimize.dead import remove_dead
-from zerolane.optimize.keep import match
+from zerolane.optimize.graph_passes.dead import remove_dead
 from zerolane.optimize.onnx_graph import Node, Scope, Value, view
+from zerolane.optimize.precision.keep import match
 from zerolane.optimize.quantization.collect import Watched, Watcher
 from zerolane.optimize.quantization.insert import Form, Inserter
 from zerolane.optimize.quantization.local import twins

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from zerolane.model_file import Payloads
-from zerolane.optimize.dead import remove_dead
+from zerolane.optimize.graph_passes.dead import remove_dead
 from zerolane.optimize.onnx_graph import Node, all_names, view
 from zerolane.optimize.quantization import weights as stores
 from zerolane.optimize.quantization.places import Layer, find_layers, without

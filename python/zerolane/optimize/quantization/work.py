@@ -30,8 +30,8 @@ from zerolane.optimize.quantization.trial import Choice, Quantizer
 from zerolane.optimize.quantization.weight_only import WithoutSamples
 from zerolane.optimize.report import AccuracyLost, KeptNode, OutputError
 from zerolane.optimize.samples import Arrays, SampleSet, read_samples
-from zerolane.optimize.valid import complaint
-from zerolane.optimize.verify import measure, worse
+from zerolane.optimize.verification.valid import complaint
+from zerolane.optimize.verification.verify import measure, worse
 
 _SCORED = 64
 """So many of the calibration samples are scored where no others are given."""

@@ -7,8 +7,8 @@ from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, defs, inli
 from onnx import version_converter as converter
 
 from zerolane.errors import Unsupported
-from zerolane.optimize import keep as rules
 from zerolane.optimize.onnx_graph import bodies_of, opsets, view
+from zerolane.optimize.precision import keep as rules
 
 NEWEST_OPSET = 22
 """An upgrade goes no further: what ONNX Runtime 1.20 (and TensorRT's parsers) read."""

@@ -10,8 +10,6 @@ import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 from zerolane.model_file import Payloads
-from zerolane.optimize import keep as rules
-from zerolane.optimize import regions
 from zerolane.optimize.onnx_graph import (
     CONTROL_FLOW,
     FLOAT,
@@ -22,7 +20,9 @@ from zerolane.optimize.onnx_graph import (
     bodies_of,
     view,
 )
-from zerolane.optimize.rounding import CODES, Constants, narrow_bits
+from zerolane.optimize.precision import keep as rules
+from zerolane.optimize.precision import regions
+from zerolane.optimize.precision.rounding import CODES, Constants, narrow_bits
 
 _SUFFIX = {FLOAT: "fp32", CODES["float16"]: "fp16", CODES["bfloat16"]: "bf16"}
 

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from zerolane.optimize.keep import FLOAT16, MOVES, takes_any
 from zerolane.optimize.onnx_graph import CONTROL_FLOW, FLOAT, Node, Scope, Value
-from zerolane.optimize.rounding import FLOAT16_NORMAL, FLOAT16_OVERFLOWS, FLOAT16_VANISHES
+from zerolane.optimize.precision.keep import FLOAT16, MOVES, takes_any
+from zerolane.optimize.precision.rounding import FLOAT16_NORMAL, FLOAT16_OVERFLOWS, FLOAT16_VANISHES
 
 _MOVING = MOVES | {"ConstantOfShape"}
 _ELEMENTWISE = frozenset(

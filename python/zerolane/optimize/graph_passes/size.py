@@ -8,7 +8,7 @@ import onnx
 from onnx import ModelProto, ValueInfoProto, helper
 
 from zerolane import model_file as files
-from zerolane.optimize.graph_report import ModelSize
+from zerolane.optimize.graph_passes.report import ModelSize
 from zerolane.optimize.macs import node_macs, totals
 from zerolane.optimize.onnx_graph import bodies_of, opsets
 

@@ -10,9 +10,9 @@ import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 
 from zerolane.model_file import Payloads, tensors_of
-from zerolane.optimize.keep import MOVES
 from zerolane.optimize.onnx_graph import FLOAT, Scope, all_names, view
-from zerolane.optimize.rounding import CODES, from_bits
+from zerolane.optimize.precision.keep import MOVES
+from zerolane.optimize.precision.rounding import CODES, from_bits
 
 _TYPE_ATTRIBUTES = ("to", "dtype", "output_dtype", "output_datatype")
 

@@ -1,4 +1,4 @@
-"""`zl.optimize.graph`: what it takes and promises; `graph_passes` does it."""
+"""`zl.optimize.graph`: what it takes and promises; `run` does it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from zerolane.measure.progress import Progress
     from zerolane.measure.random_inputs import Shapes
     from zerolane.model_file import Source
-    from zerolane.optimize.graph_report import GraphReport
+    from zerolane.optimize.graph_passes.report import GraphReport
     from zerolane.optimize.samples import Samples
 
 
@@ -67,8 +67,8 @@ def graph(
     Raises NotFound, InvalidModel, InvalidArgument, Unsupported, Unavailable.
     """
     require("onnx", "optimize", "optimizing a model")
-    from zerolane.optimize.graph_options import GraphOptions
-    from zerolane.optimize.graph_passes import optimize_graph
+    from zerolane.optimize.graph_passes.options import GraphOptions
+    from zerolane.optimize.graph_passes.run import optimize_graph
 
     options = GraphOptions(
         passes=_names(passes) if passes is not None else None,

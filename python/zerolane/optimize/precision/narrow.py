@@ -15,16 +15,16 @@ from zerolane import model_file as files
 from zerolane.errors import Error, InternalError, InvalidArgument, InvalidModel
 from zerolane.measure.random_inputs import Shapes
 from zerolane.model.load import load
-from zerolane.optimize import normalize
+from zerolane.optimize.graph_passes import normalize
 from zerolane.optimize.macs import node_macs, shares
 from zerolane.optimize.onnx_graph import opsets
-from zerolane.optimize.overflow import largest_values, out_of_range
-from zerolane.optimize.precision import Pass, convert
+from zerolane.optimize.precision.casts import Pass, convert
+from zerolane.optimize.precision.overflow import largest_values, out_of_range
 from zerolane.optimize.provenance import stamp
 from zerolane.optimize.report import AccuracyLost, KeptNode, OutputError, PrecisionReport
 from zerolane.optimize.samples import Samples, SampleSet, read_samples
-from zerolane.optimize.valid import complaint, require_valid, type_complaint
-from zerolane.optimize.verify import Sides, Verdict, verify
+from zerolane.optimize.verification.valid import complaint, require_valid, type_complaint
+from zerolane.optimize.verification.verify import Sides, Verdict, verify
 
 USUAL = {"float16": 0.02, "bfloat16": 0.1}
 """Errors beyond these, relative to an output's largest value, give a warning."""

@@ -16,7 +16,7 @@ from zerolane.model.load import load
 from zerolane.model.session import Session
 from zerolane.model_file import MOST_PROTO_BYTES, Loaded, SharedData, size_of, write
 from zerolane.optimize.samples import Samples, read_samples
-from zerolane.optimize.verify import measure
+from zerolane.optimize.verification.verify import measure
 from zerolane.types import TensorSpec
 
 MOST_SAMPLES = 16

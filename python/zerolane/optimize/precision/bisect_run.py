@@ -18,17 +18,17 @@ from zerolane.measure.accuracy import Metric, scorer
 from zerolane.measure.progress import Progress, reporter
 from zerolane.model.load import load
 from zerolane.model.session import Session
-from zerolane.optimize.bisection import BisectReport, Build
-from zerolane.optimize.emulate import emulate
 from zerolane.optimize.macs import node_macs
-from zerolane.optimize.narrow import USUAL, NarrowOptions, Ready
 from zerolane.optimize.onnx_graph import view
-from zerolane.optimize.precision import Pass
+from zerolane.optimize.precision.bisection import BisectReport, Build
+from zerolane.optimize.precision.casts import Pass
+from zerolane.optimize.precision.emulate import emulate
+from zerolane.optimize.precision.narrow import USUAL, NarrowOptions, Ready
+from zerolane.optimize.precision.rounding import CODES, rounded
+from zerolane.optimize.precision.search import Found, expected_trials, search
 from zerolane.optimize.provenance import stamp
 from zerolane.optimize.report import AccuracyLost, KeptNode
-from zerolane.optimize.rounding import CODES, rounded
 from zerolane.optimize.samples import Samples, read_samples
-from zerolane.optimize.search import Found, expected_trials, search
 
 _FOUND = "without it the result is not accurate enough"
 

@@ -99,7 +99,7 @@ def bisect(
     and what `zl.optimize.fp16` raises.
     """
     require("onnx", "onnx", "searching for nodes to keep")
-    from zerolane.optimize.bisect_run import BisectOptions, run
+    from zerolane.optimize.precision.bisect_run import BisectOptions, run
 
     if dtype not in ("float16", "bfloat16"):
         raise InvalidArgument(

@@ -15,13 +15,14 @@ from zerolane import model_file as files
 from zerolane._lazy import require
 from zerolane.errors import Error, InvalidArgument, Unsupported
 from zerolane.measure.progress import reporter
-from zerolane.optimize import normalize
-from zerolane.optimize.batch import Rebatched, rewrite_batch
-from zerolane.optimize.cut import check_names, cut
-from zerolane.optimize.dead import remove_dead
-from zerolane.optimize.graph_options import PASSES, SLIMMED, GraphOptions
-from zerolane.optimize.graph_options import chosen as choose
-from zerolane.optimize.graph_report import (
+from zerolane.optimize.graph_passes import normalize
+from zerolane.optimize.graph_passes.batch import Rebatched, rewrite_batch
+from zerolane.optimize.graph_passes.cut import check_names, cut
+from zerolane.optimize.graph_passes.dead import remove_dead
+from zerolane.optimize.graph_passes.offline import offline
+from zerolane.optimize.graph_passes.options import PASSES, SLIMMED, GraphOptions
+from zerolane.optimize.graph_passes.options import chosen as choose
+from zerolane.optimize.graph_passes.report import (
     APPLIED,
     NOTHING,
     REFUSED,
@@ -29,13 +30,12 @@ from zerolane.optimize.graph_report import (
     GraphReport,
     PassEffect,
 )
-from zerolane.optimize.graph_size import measure_size, operators
-from zerolane.optimize.judge import Finding, Judge, Values
-from zerolane.optimize.offline import offline
+from zerolane.optimize.graph_passes.size import measure_size, operators
+from zerolane.optimize.graph_passes.slim import slim
 from zerolane.optimize.onnx_graph import opsets
 from zerolane.optimize.provenance import stamp
-from zerolane.optimize.slim import slim
-from zerolane.optimize.valid import complaint, require_valid, type_complaint
+from zerolane.optimize.verification.judge import Finding, Judge, Values
+from zerolane.optimize.verification.valid import complaint, require_valid, type_complaint
 
 
 def optimize_graph(source: files.Source, output: Path, options: GraphOptions) -> GraphReport:

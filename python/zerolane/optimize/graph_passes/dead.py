@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from onnx import GraphProto, ModelProto, NodeProto, defs
 
-from zerolane.optimize.cut import reads
+from zerolane.optimize.graph_passes.cut import reads
 from zerolane.optimize.onnx_graph import bodies_of, opsets
 
 

@@ -12,7 +12,7 @@ from onnx import ModelProto, helper, numpy_helper
 from zerolane.model.load import load
 from zerolane.model_file import Payloads, write
 from zerolane.optimize.onnx_graph import FLOAT, all_names, view
-from zerolane.optimize.rounding import FLOAT16_NORMAL, FLOAT16_OVERFLOWS
+from zerolane.optimize.precision.rounding import FLOAT16_NORMAL, FLOAT16_OVERFLOWS
 
 _SENTINEL = 3.39e38  # the lowest float32 in a mask stands for minus infinity, as in `verify`
 

@@ -19,7 +19,7 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, num
 
 from zerolane.errors import InvalidArgument, Unsupported
 from zerolane.model_file import Payloads
-from zerolane.optimize.cut import reads
+from zerolane.optimize.graph_passes.cut import reads
 from zerolane.optimize.onnx_graph import all_names, bodies_of
 
 _RECURRENT = ("GRU", "LSTM", "RNN")

@@ -16,11 +16,11 @@ from zerolane.measure.random_inputs import Shapes, complete_inputs
 from zerolane.model.load import load
 from zerolane.model.session import Session
 from zerolane.model_file import Payloads, write
-from zerolane.optimize.emulate import emulate
 from zerolane.optimize.onnx_graph import FLOAT
-from zerolane.optimize.precision import Pass
+from zerolane.optimize.precision.casts import Pass
+from zerolane.optimize.precision.emulate import emulate
+from zerolane.optimize.precision.rounding import CODES, rounded
 from zerolane.optimize.report import NodeError, OutputError
-from zerolane.optimize.rounding import CODES, rounded
 from zerolane.optimize.samples import Samples, SampleSet, read_samples
 
 _SENTINEL = 3.39e38  # beyond the largest bfloat16
