@@ -4,8 +4,8 @@
 Two whole architectures with random weights (`bench.light_models`), one thread, interleaved: the
 float32 file and the static INT8 file through zerolane, the float32 file through OpenVINO in its own
 default precision (bfloat16 where the processor has it), and the same INT8 file through OpenVINO.
-With ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 in the environment OpenVINO goes without AMX, as ONNX
-Runtime's convolutions do.
+With ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 in the environment OpenVINO goes without AMX, with
+ZEROLANE_ISA=avx512 zerolane does: ONNX Runtime's own convolutions are vector code.
 
 That integer dot products (VNNI, AMX) compute them is shown by rate: multiply-adds per second of the
 whole INT8 network over those of the best float32 matrix product on the same thread. A core's
@@ -46,7 +46,7 @@ SAMPLES = 1000
 
 
 def as_run(path: Path) -> Counter[str]:
-    """The operators that ONNX Runtime's CPU provider runs."""
+    """The operators that ONNX Runtime's CPU provider runs; with AMX, QLinearConv is zerolane's."""
     import onnx
     import onnxruntime as ort
 

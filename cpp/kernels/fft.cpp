@@ -45,6 +45,7 @@ bool has_only_small_factors(int64_t length) {
 int32_t vector_lanes(Isa isa) {
   switch (isa) {
     case Isa::kAvx512:
+    case Isa::kAmx:
       return 16;
     case Isa::kAvx2:
       return 8;

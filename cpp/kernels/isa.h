@@ -3,8 +3,10 @@
 
 namespace zerolane::kernels {
 
-// The instruction sets that vector sources are compiled for.
-enum class Isa { kBaseline, kAvx2, kAvx512 };
+// The instruction sets that vector sources are compiled for, each with all before it; and last the
+// tiles of AMX for bytes, which single sources use (conv_tiles.h), where vector sources are those
+// of AVX-512.
+enum class Isa { kBaseline, kAvx2, kAvx512, kAmx };
 
 // The best one that this CPU and its system offer; less where ZEROLANE_ISA names one ("baseline",
 // "avx2", "avx512"), which is for tests and for comparing. Read once.
@@ -33,6 +35,6 @@ Isa isa() noexcept;
   result name parameters;                        \
   }
 #define ZL_CHOOSE_ISA(name)                                                       \
-  (::zerolane::kernels::isa() == ::zerolane::kernels::Isa::kAvx512 ? avx512::name \
+  (::zerolane::kernels::isa() >= ::zerolane::kernels::Isa::kAvx512 ? avx512::name \
    : ::zerolane::kernels::isa() == ::zerolane::kernels::Isa::kAvx2 ? avx2::name   \
                                                                    : baseline::name)

@@ -18,13 +18,13 @@ int64_t before_joined(const LogMelScratch& parts) {
 size_t rounded(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
 void run_frames(const LogMelPlan& plan, const FrameRun<float>& run, float* scratch) {
-  const auto chosen = plan.isa == Isa::kAvx512 ? avx512::log_mel_floats
+  const auto chosen = plan.isa >= Isa::kAvx512 ? avx512::log_mel_floats
                       : plan.isa == Isa::kAvx2 ? avx2::log_mel_floats
                                                : baseline::log_mel_floats;
   chosen(plan, run, scratch);
 }
 void run_frames(const LogMelPlan& plan, const FrameRun<int16_t>& run, float* scratch) {
-  const auto chosen = plan.isa == Isa::kAvx512 ? avx512::log_mel_shorts
+  const auto chosen = plan.isa >= Isa::kAvx512 ? avx512::log_mel_shorts
                       : plan.isa == Isa::kAvx2 ? avx2::log_mel_shorts
                                                : baseline::log_mel_shorts;
   chosen(plan, run, scratch);

@@ -25,8 +25,10 @@ void log_from_library(void*, OrtLoggingLevel severity, const char* category, con
     std::string where = location != nullptr && location[0] != '\0' ? location : category;
     const std::string text = message != nullptr ? message : "";
     // A run that was ended on purpose is no error; the caller gets its own.
-    bool ended = text.find("terminate flag being set") != std::string::npos;
-    log(ended ? LogLevel::kInfo : static_cast<LogLevel>(severity), "onnxruntime", where, text);
+    const bool ended = text.find("terminate flag being set") != std::string::npos;
+    const bool written = writes_for_itself && text.starts_with("Serializing optimized model");
+    log(ended || written ? LogLevel::kInfo : static_cast<LogLevel>(severity), "onnxruntime", where,
+        text);
   } catch (...) {  // out of memory: a lost log line is the least of it
   }
 }

@@ -43,6 +43,10 @@ Runtime& open_runtime(const std::string& path, int threads, bool spin);
 // The open one, or null.
 Runtime* runtime() noexcept;
 
+// True while this thread has the library write an optimized model that it will read again itself:
+// the library's warning that such a file is for one kind of CPU is then of no use to anyone.
+inline thread_local bool writes_for_itself = false;
+
 // Stands in front of the messages of our own operators, so that check() can tell them from the
 // library's.
 inline constexpr std::string_view kGuardMark = "[zerolane] ";

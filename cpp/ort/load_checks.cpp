@@ -248,6 +248,8 @@ Examined examine(std::span<const std::byte> model, const std::string& name, Guar
         plans, [](const PlannedGuard& plan) { return plan.other != kNone && !plan.at_load; });
     found.external_data = view.has_external_data();
     found.pools = view.has_op("MaxPool") || view.has_op("AveragePool");
+    found.quantized_convolutions =
+        view.has_op("QLinearConv") || (view.has_op("QuantizeLinear") && view.has_op("Conv"));
     found.transposes_empties =
         view.has_op("Transpose") && view.has_op("MatMul") && makes_shapes_from_data(view);
     found.ops = uses_of(view);

@@ -19,6 +19,7 @@ struct Examined {
   bool compares = false;                          // a guard in there looks at two tensors
   bool external_data = true;                      // weights may stand in files beside it
   bool pools = false;                             // has windows that images may be too small for
+  bool quantized_convolutions = false;            // perhaps, as its operators' names go
   std::vector<OpUse> ops;           // that no standard domain and no function of the model defines
   bool transposes_empties = false;  // a tensor emptied by data may meet a fused transposition
 };

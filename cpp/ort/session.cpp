@@ -15,6 +15,7 @@
 #include "ort/load_checks.h"
 #include "ort/op_adapter.h"
 #include "ort/session_impl.h"
+#include "ort/tile_load.h"
 #include "ort/values.h"
 
 namespace zerolane::ort {
@@ -85,40 +86,52 @@ std::shared_ptr<SessionImpl> load_model_source(Runtime& rt, const ModelSource& s
     adjusted.config.emplace_back("session.model_external_initializers_file_folder_path",
                                  source.folder);
   }
-  Handle<OrtSessionOptions> session_options = make_session_options(rt, adjusted, name);
-  if (model.guarded) {
-    bytes = *model.guarded;
-    check(rt, rt.api.AddCustomOpDomain(session_options.get(), guard_domain(rt, model.compares)),
-          doing, name);
-  }
+  if (model.guarded) bytes = *model.guarded;
   std::shared_ptr<const SessionOps> ops;
   if (!model.ops.empty()) {
     ops = std::make_shared<const SessionOps>(rt, model.ops, options.gpu, name);
-    ops->add_to(session_options.get());
   }
+  // The library's options, with the operators of the model.
+  const auto complete = [&](const Options& given) {
+    Handle<OrtSessionOptions> made = make_session_options(rt, given, name);
+    if (model.guarded) {
+      check(rt, rt.api.AddCustomOpDomain(made.get(), guard_domain(rt, model.compares)), doing,
+            name);
+    }
+    if (ops) ops->add_to(made.get());
+    return made;
+  };
   Handle<OrtSession> session(rt.api.ReleaseSession);
-  OrtStatus* status = by_path ? rt.api.CreateSession(rt.env, source.path.c_str(),
-                                                     session_options.get(), session.out())
-                              : rt.api.CreateSessionFromArray(rt.env, bytes.data(), bytes.size(),
-                                                              session_options.get(), session.out());
-  try {
-    check_load(rt, status, host_only && options.config.empty(), doing, name);
-  } catch (const Error& error) {
-    if (!ops || ops->missing().empty()) throw;
-    throw make_error(Code::kNotFound, doing,
-                     "no library has defined the ops " + ops->missing() + " that it uses",
-                     "load their library with zl.ops.load(path), or install its package "
-                     "(ONNX Runtime said: " +
-                         error.message() + ")",
-                     ops->missing());
+  std::shared_ptr<const TileOp> tiles;
+  if (!is_twin && model.quantized_convolutions && !model.external_data) {
+    tiles = load_with_tiles(rt, adjusted, name, bytes, complete, &session);
+  }
+  if (!tiles) {
+    Handle<OrtSessionOptions> session_options = complete(adjusted);
+    OrtStatus* status = by_path
+                            ? rt.api.CreateSession(rt.env, source.path.c_str(),
+                                                   session_options.get(), session.out())
+                            : rt.api.CreateSessionFromArray(rt.env, bytes.data(), bytes.size(),
+                                                            session_options.get(), session.out());
+    try {
+      check_load(rt, status, host_only && options.config.empty(), doing, name);
+    } catch (const Error& error) {
+      if (!ops || ops->missing().empty()) throw;
+      throw make_error(Code::kNotFound, doing,
+                       "no library has defined the ops " + ops->missing() + " that it uses",
+                       "load their library with zl.ops.load(path), or install its package "
+                       "(ONNX Runtime said: " +
+                           error.message() + ")",
+                       ops->missing());
+    }
   }
   std::unique_ptr<TwinKeeper> twins;
   if (!is_twin) {
     twins = std::make_unique<TwinKeeper>(rt, source, options, rewritten, model.pools);
   }
-  return std::make_shared<SessionImpl>(rt, std::move(session), name, host_only,
-                                       ort_format && mentions_guarded_op(bytes), std::move(twins),
-                                       options.gpu, options.cuda_graphs(), std::move(ops));
+  return std::make_shared<SessionImpl>(
+      rt, std::move(session), name, host_only, ort_format && mentions_guarded_op(bytes),
+      std::move(twins), options.gpu, options.cuda_graphs(), std::move(ops), std::move(tiles));
 }
 
 std::shared_ptr<Session> load_file(Runtime& rt, const std::string& path, const Options& options) {
@@ -145,10 +158,11 @@ std::shared_ptr<Session> load_bytes(Runtime& rt, std::span<const std::byte> byte
 SessionImpl::SessionImpl(Runtime& rt, Handle<OrtSession> session, std::string name, bool host_only,
                          bool refuse_empty, std::unique_ptr<TwinKeeper> twins,
                          std::shared_ptr<Gpu> gpu, bool graphs,
-                         std::shared_ptr<const SessionOps> ops)
+                         std::shared_ptr<const SessionOps> ops, std::shared_ptr<const TileOp> tiles)
     : rt_(rt),
       gpu_(std::move(gpu)),
       ops_(std::move(ops)),
+      tiles_(std::move(tiles)),
       gpu_memory_(rt.api.ReleaseMemoryInfo),
       session_(std::move(session)),
       name_(std::move(name)),

@@ -14,12 +14,14 @@
 namespace zerolane::ort {
 
 class SessionOps;
+class TileOp;
 
 class SessionImpl final : public Session {
  public:
   SessionImpl(Runtime& rt, Handle<OrtSession> session, std::string name, bool host_only,
               bool refuse_empty, std::unique_ptr<TwinKeeper> twins, std::shared_ptr<Gpu> gpu,
-              bool graphs, std::shared_ptr<const SessionOps> ops);
+              bool graphs, std::shared_ptr<const SessionOps> ops,
+              std::shared_ptr<const TileOp> tiles);
   ~SessionImpl() override;
 
   const std::string& name() const override { return name_; }
@@ -64,6 +66,7 @@ class SessionImpl final : public Session {
   Runtime& rt_;
   std::shared_ptr<Gpu> gpu_;               // its stream outlives the library's session
   std::shared_ptr<const SessionOps> ops_;  // outlive the library's session; null: none are used
+  std::shared_ptr<const TileOp> tiles_;    // the same
   Handle<OrtMemoryInfo> gpu_memory_;
   Handle<OrtSession> session_;
   std::string name_;

@@ -11,6 +11,6 @@
     zl_body("baseline", &::zerolane::kernels::baseline::function);         \
     if (::zerolane::kernels::isa() != ::zerolane::kernels::Isa::kBaseline) \
       zl_body("avx2", &::zerolane::kernels::avx2::function);               \
-    if (::zerolane::kernels::isa() == ::zerolane::kernels::Isa::kAvx512)   \
+    if (::zerolane::kernels::isa() >= ::zerolane::kernels::Isa::kAvx512)   \
       zl_body("avx512", &::zerolane::kernels::avx512::function);           \
   } while (false)

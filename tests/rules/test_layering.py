@@ -22,7 +22,7 @@ MAY_INCLUDE: dict[str, set[str]] = {
     "ops": {KIT, "kernels"},
     "registry": {KIT, "core"},
     "runtime": {KIT, "core", "registry"},
-    "ort": {KIT, "core", "registry"},
+    "ort": {KIT, "core", "kernels", "registry"},
     "trt": {KIT, "core", "cuda", "registry"},
     "bindings": {KIT, "core", "cuda", "registry", "runtime", "ort", "trt"},
 }
