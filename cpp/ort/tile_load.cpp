@@ -102,7 +102,7 @@ std::unique_ptr<const TileOp> load_with_tiles(
       if (found.nodes.empty()) return nullptr;
       rewritten = std::move(found.bytes);
       const int threads = options.threads > 0 ? options.threads : rt.threads;
-      op = std::make_unique<const TileOp>(rt, std::move(found.nodes), threads, name);
+      op = std::make_unique<const TileOp>(rt, std::move(found), threads, name);
     }
     Options done = options;
     done.graph_level = 0;

@@ -9,6 +9,7 @@
 #include <optional>
 #include <utility>
 
+#include "core/buffer.h"
 #include "core/error.h"
 #include "core/shape.h"
 #include "ort/op_shapes.h"
@@ -176,8 +177,8 @@ void TileOp::Kernel::compute(OrtKernelContext* context) const {
 // Memory is planned by shapes, which an optimized model's file does not have.
 void TileOp::infer(OrtShapeInferContext* context) const {
   const Api& api = rt_.api;
-  const std::string doing = "inferring the shapes of " + model_;
-  const auto need = [&](OrtStatus* status) { check(rt_, status, doing, model_); };
+  const std::string doing = "inferring the shapes of " + name_;
+  const auto need = [&](OrtStatus* status) { check(rt_, status, doing, name_); };
   const OrtOpAttr* attribute = nullptr;
   int64_t index = -1;
   size_t size = 0, rank = 0;
@@ -212,11 +213,12 @@ void TileOp::infer(OrtShapeInferContext* context) const {
   need(api.ShapeInferContext_SetOutputTypeShape(context, 0, output.get()));
 }
 
-TileOp::TileOp(const Runtime& rt, std::vector<TileNode> nodes, int threads, std::string model)
+TileOp::TileOp(const Runtime& rt, TileModel model, int threads, std::string name)
     : rt_(rt),
-      nodes_(std::move(nodes)),
+      tables_(std::move(model.tables)),
+      nodes_(std::move(model.nodes)),
       threads_(threads),
-      model_(std::move(model)),
+      name_(std::move(name)),
       record_{},
       domain_(rt.api.ReleaseCustomOpDomain) {
   record_.op = this;
@@ -242,7 +244,7 @@ TileOp::TileOp(const Runtime& rt, std::vector<TileNode> nodes, int threads, std:
     return guarded(op.rt_, [&] {
       int64_t index = -1;
       check(op.rt_, op.rt_.api.KernelInfoGetAttribute_int64(info, "index", &index),
-            "loading " + op.model_, op.model_);
+            "loading " + op.name_, op.name_);
       *kernel = new Kernel(op, op.nodes_.at(static_cast<size_t>(index)));
     });
   };
@@ -265,12 +267,12 @@ TileOp::TileOp(const Runtime& rt, std::vector<TileNode> nodes, int threads, std:
   record_.GetAliasMap = record_.GetMayInplace;
   record_.ReleaseAliasMap = record_.ReleaseMayInplace;
   const std::string doing = "registering the operator for tiles";
-  check(rt, rt.api.CreateCustomOpDomain(kTileDomain.data(), domain_.out()), doing, model_);
-  check(rt, rt.api.CustomOpDomain_Add(domain_.get(), &record_), doing, model_);
+  check(rt, rt.api.CreateCustomOpDomain(kTileDomain.data(), domain_.out()), doing, name_);
+  check(rt, rt.api.CustomOpDomain_Add(domain_.get(), &record_), doing, name_);
 }
 
 void TileOp::add_to(OrtSessionOptions* options) const {
-  check(rt_, rt_.api.AddCustomOpDomain(options, domain_.get()), "registering ops", model_);
+  check(rt_, rt_.api.AddCustomOpDomain(options, domain_.get()), "registering ops", name_);
 }
 
 }  // namespace zerolane::ort

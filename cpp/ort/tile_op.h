@@ -15,7 +15,7 @@ namespace zerolane::ort {
 class TileOp {
  public:
   // `threads`: what the session's runs may use.
-  TileOp(const Runtime& rt, std::vector<TileNode> nodes, int threads, std::string model);
+  TileOp(const Runtime& rt, TileModel model, int threads, std::string name);
   TileOp(const TileOp&) = delete;
   TileOp& operator=(const TileOp&) = delete;
 
@@ -32,9 +32,10 @@ class TileOp {
   void infer(OrtShapeInferContext* context) const;
 
   const Runtime& rt_;
+  LargePages tables_;
   std::vector<TileNode> nodes_;
   int threads_;
-  std::string model_;
+  std::string name_;
   Record record_;
   Handle<OrtCustomOpDomain> domain_;
 };

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ort/tiles.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -9,6 +11,7 @@
 #include <set>
 #include <utility>
 
+#include "core/error.h"
 #include "core/wire.h"
 #include "core/wire_edit.h"
 #include "ort/model_view.h"
@@ -50,12 +53,21 @@ struct Constant {
   }
 };
 
+// A convolution that was found, before its weights are packed.
+struct Found {
+  TileNode node;
+  kernels::TileConv conv{};
+  std::span<const std::byte> weights;
+  std::vector<std::int32_t> bias;
+  std::vector<float> scales;
+};
+
 class Finder {
  public:
   explicit Finder(const ModelView& model) : model_(model) {}
 
   // The convolution that stands for a node, or nullopt.
-  std::optional<TileNode> read(const NodeView& node) const {
+  std::optional<Found> read(const NodeView& node) const {
     if (node.op_type != "QLinearConv" || node.domain != "com.microsoft" || node.graph != 0)
       return {};
     const bool has_bias = model_.has_input(node, 8);
@@ -72,10 +84,11 @@ class Finder {
         !weights.holds<std::int8_t>(kInt8, count)) {
       return {};
     }
-    TileNode found;
-    found.name = node.name;
-    found.one_dimensional = dims.size() == 3;
-    kernels::TileConv conv{};
+    Found found;
+    found.node.name = node.name;
+    found.node.one_dimensional = dims.size() == 3;
+    found.weights = weights.raw;
+    kernels::TileConv& conv = found.conv;
     conv.filters = dims[0];
     conv.channels = dims[1];
     if (!read_window(node, dims, &conv)) return {};
@@ -90,22 +103,17 @@ class Finder {
     }
     conv.input_zero = *input_zero;
     conv.output_zero = *output_zero;
-    std::vector<std::int32_t> bias;
+    found.bias.resize(static_cast<std::size_t>(conv.filters));
     if (has_bias) {
       const Constant given = constant(node, 8);
       if (!given.holds<std::int32_t>(kInt32, conv.filters)) return {};
-      bias = given.values<std::int32_t>();
+      found.bias = given.values<std::int32_t>();
     }
     // In the order in which the library multiplies.
-    std::vector<float> factors;
     for (const float scale : weight_scales) {
-      factors.push_back(input_scale[0] * scale / output_scale[0]);
-      if (!std::isfinite(factors.back()) || factors.back() < 0) return {};
+      found.scales.push_back(input_scale[0] * scale / output_scale[0]);
+      if (!std::isfinite(found.scales.back())) return {};
     }
-    found.tables = host_pool()->allocate(kernels::tile_conv_bytes(conv));
-    found.plan = kernels::tile_conv_plan(
-        conv, reinterpret_cast<const std::int8_t*>(weights.raw.data()),
-        has_bias ? bias.data() : nullptr, factors.data(), found.tables.data());
     return found;
   }
 
@@ -248,22 +256,64 @@ std::optional<int64_t> TileNode::out_extent(size_t axis, int64_t extent) const {
   return left / conv.stride[at] + 1;
 }
 
+LargePages::LargePages(size_t bytes) {
+  constexpr size_t kPage = size_t{2} << 20;
+  bytes_ = (bytes + kPage - 1) / kPage * kPage;
+  void* memory = ::mmap(nullptr, bytes_ + kPage, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (memory == MAP_FAILED) {
+    throw make_error(Code::kOutOfMemory, "packing weights",
+                     std::to_string(bytes_) + " bytes could not be had", "free memory");
+  }
+  auto* begin = static_cast<std::byte*>(memory);
+  const size_t before = (kPage - reinterpret_cast<uintptr_t>(begin) % kPage) % kPage;
+  if (before > 0) ::munmap(begin, before);
+  data_ = begin + before;
+  ::munmap(data_ + bytes_, kPage - before);
+  ::madvise(data_, bytes_, MADV_HUGEPAGE);  // a wish
+}
+
+LargePages::LargePages(LargePages&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+
+LargePages& LargePages::operator=(LargePages&& other) noexcept {
+  std::swap(data_, other.data_);
+  std::swap(bytes_, other.bytes_);
+  return *this;
+}
+
+LargePages::~LargePages() {
+  if (data_ != nullptr) ::munmap(data_, bytes_);
+}
+
 TileModel tile_model(std::span<const std::byte> optimized) {
   TileModel made;
   const ModelView model(optimized);
   const Finder finder(model);
   std::map<std::size_t, std::size_t> replaced;  // offset of a node: its index
   std::map<std::size_t, std::string> nodes;     // the same: what takes its place
+  std::vector<Found> all;
   bool has_subgraphs = false;
   for (const NodeView& node : model.nodes()) {
     has_subgraphs = has_subgraphs || node.graph != 0;
     auto found = finder.read(node);
     if (!found) continue;
-    nodes[node.field.offset] = tile_node(model, node, made.nodes.size());
-    replaced[node.field.offset] = made.nodes.size();
-    made.nodes.push_back(std::move(*found));
+    nodes[node.field.offset] = tile_node(model, node, all.size());
+    replaced[node.field.offset] = all.size();
+    all.push_back(std::move(*found));
   }
-  if (made.nodes.empty()) return made;
+  if (all.empty()) return made;
+  std::size_t bytes = 0;
+  for (const Found& each : all) bytes += kernels::tile_conv_bytes(each.conv);
+  made.tables = LargePages(bytes);
+  std::byte* tables = made.tables.data();
+  for (Found& each : all) {
+    each.node.plan = kernels::tile_conv_plan(
+        each.conv, reinterpret_cast<const std::int8_t*>(each.weights.data()), each.bias.data(),
+        each.scales.data(), tables);
+    tables += kernels::tile_conv_bytes(each.conv);
+    made.nodes.push_back(std::move(each.node));
+  }
 
   const auto used = names_in_use(model, optimized, replaced);
   WireEdits edits;

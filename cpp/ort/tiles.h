@@ -10,7 +10,6 @@
 #include <string_view>
 #include <vector>
 
-#include "core/buffer.h"
 #include "kernels/conv_tiles.h"
 
 namespace zerolane::ort {
@@ -26,11 +25,28 @@ namespace zerolane::ort {
 inline constexpr std::string_view kTileDomain = "zerolane.tiles";
 inline constexpr std::string_view kTileOp = "TileConv";
 
+// Memory, aligned to 64 bytes, on large pages where the system has them: a run reads all weights,
+// and translating the addresses of small pages takes a third of its time (resnet50).
+class LargePages {
+ public:
+  LargePages() = default;
+  // Throws kOutOfMemory.
+  explicit LargePages(size_t bytes);
+  LargePages(LargePages&& other) noexcept;
+  LargePages& operator=(LargePages&& other) noexcept;
+  ~LargePages();
+
+  std::byte* data() const noexcept { return data_; }
+
+ private:
+  std::byte* data_ = nullptr;
+  size_t bytes_ = 0;
+};
+
 struct TileNode {
   std::string name;
   bool one_dimensional = false;  // tensors are [batch, width, channels]
   kernels::TileConvPlan plan{};
-  Buffer tables;  // of the plan
 
   size_t rank() const { return one_dimensional ? 3 : 4; }
   // The output's extent of an axis that the window moves along, from the input's, which is -1 where
@@ -41,6 +57,7 @@ struct TileNode {
 struct TileModel {
   std::vector<std::byte> bytes;  // without the weights that the nodes hold
   std::vector<TileNode> nodes;
+  LargePages tables;  // of the nodes' plans
 };
 
 // The optimized model with its convolutions replaced. Those that are left to the library: other
