@@ -60,7 +60,12 @@ void IdleGuard::pulse_once(int64_t* earliest_ns) noexcept {
   bool cancelled = false;
   std::string failure;
   try {
-    pulse_->rearm();
+    {
+      // Not after the destructor's cancel, which it would undo.
+      std::lock_guard lock(mutex_);
+      if (closing_) return;
+      pulse_->rearm();
+    }
     if (contract_.begin_pulse(*pulse_)) {
       trace::Span span("pulse", contract_.name());
       begun = now_ns();

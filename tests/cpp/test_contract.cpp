@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <map>
@@ -53,10 +54,16 @@ class HeldPulse final : public Pulse {
     int cancels = 0;
     bool hold = true;
     bool fail = false;
+    bool rearming = false;
+    int64_t rearm_ns = 0;  // how long rearm() looks out for a cancel, which it then forgets
 
     void wait_running() {
       std::unique_lock lock(mutex);
       changed.wait(lock, [&] { return running > 0; });
+    }
+    void wait_rearming() {
+      std::unique_lock lock(mutex);
+      changed.wait(lock, [&] { return rearming; });
     }
     void wait_begun(int count) {
       std::unique_lock lock(mutex);
@@ -76,7 +83,11 @@ class HeldPulse final : public Pulse {
     if (state_.cancelled) throw make_error(Code::kCancelled, "pulsing", "cancelled", "nothing");
   }
   void rearm() override {
-    std::lock_guard lock(state_.mutex);
+    std::unique_lock lock(state_.mutex);
+    state_.rearming = true;
+    state_.changed.notify_all();
+    state_.changed.wait_for(lock, std::chrono::nanoseconds(state_.rearm_ns),
+                            [&] { return state_.cancelled; });
     state_.cancelled = false;
   }
   void cancel() noexcept override {
@@ -276,6 +287,17 @@ TEST_CASE("a guard pulses while idle, and calls go before it") {
     state.hold = true;
   }  // a held pulse is cancelled, or this would not return
   CHECK(contract.pulses.value() >= 6);
+}
+
+TEST_CASE("a guard that ends while a pulse is made ready cancels that pulse") {
+  Contract contract("closing", {0, 1000 * kMs, 100, 1});
+  HeldPulse::State state;
+  state.rearm_ns = 30 * kMs;
+  {
+    IdleGuard guard(contract, std::make_unique<HeldPulse>(state), 1.0);
+    state.wait_rearming();
+  }  // a cancel that was forgotten would leave the pulse held
+  CHECK(state.running == 0);
 }
 
 TEST_CASE("a guard of a contract that is never idle makes no pulse, and ends at once") {
