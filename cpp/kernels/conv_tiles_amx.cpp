@@ -234,7 +234,8 @@ class Part {
       const int64_t left = kTile - done, in_row = sizes_.row_pixels - x;
       const int64_t count = in_row < left ? in_row : left;
       const int64_t skipped = wanted - first - done;
-      const int64_t valid = sizes_.out_width - x < end - first - done ? sizes_.out_width - x : end - first - done;
+      const int64_t valid =
+          sizes_.out_width - x < end - first - done ? sizes_.out_width - x : end - first - done;
       uint8_t* out = output_ + (y * sizes_.out_width + x) * plan_.conv.filters;
       for (int64_t i = 0; i < count; ++i, out += plan_.conv.filters) {
         to_[at + done + i] = i >= skipped && i < valid ? out : nullptr;
